@@ -1,0 +1,20 @@
+//! Values that are parsed once and are right from then on, and the control plane made of them.
+//!
+//! Answers "is this text a node name, a version, a range?" and holds [`ControlPlane`], the spec
+//! with every default applied. Never does IO, never knows where a value came from: the caller adds
+//! the field path to an error. A new kind of value gets a file here, its parser and its tests.
+
+mod cidr;
+mod cluster;
+mod duration;
+mod names;
+mod version;
+
+pub use cidr::{Cidr, CidrError};
+pub use cluster::{
+    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, Founding, HostPort,
+    InitialClusterState, KubeProxy, Kubelet, Machine, Member, Profile, UserFile,
+};
+pub use duration::{DurationError, parse_go_duration};
+pub use names::{NameError, NodeName, dns_subdomain, dns_subdomain_or_wildcard};
+pub use version::{KubeVersion, VersionError};
