@@ -1,9 +1,11 @@
 //! Seedbed manages highly available Kubernetes control planes on other machines.
 //!
 //! The pure rooms decide (no client, no clock, no randomness, no async):
-//! [`domain`], [`versions`], [`pki`] except its `issue`, [`manifests`], [`machine_config`],
-//! [`membership`]. The thin edges act: [`etcd`], [`target`], [`kube_ext`], [`controllers`],
-//! [`runtime`]. `tests/layout.rs` keeps the wall.
+//! [`domain`], `versions`, [`pki`] except its `issue`, [`manifests`], `machine_config`,
+//! `membership`. The thin edges act: `etcd`, `target`, `kube_ext`, `controllers`,
+//! `runtime`. `tests/layout.rs` keeps the wall.
 
 pub mod crd;
 pub mod domain;
+pub mod manifests;
+pub mod pki;
