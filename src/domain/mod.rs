@@ -7,6 +7,7 @@
 mod cidr;
 mod cluster;
 mod duration;
+mod etcd_id;
 mod names;
 mod version;
 
@@ -16,5 +17,6 @@ pub use cluster::{
     InitialClusterState, KubeProxy, Kubelet, Machine, Member, Profile, UserFile,
 };
 pub use duration::{DurationError, parse_go_duration};
+pub use etcd_id::{ClusterId, EtcdIdError, MemberId};
 pub use names::{NameError, NodeName, dns_subdomain, dns_subdomain_or_wildcard};
 pub use version::{KubeVersion, VersionError};

@@ -1,0 +1,175 @@
+//! The real client: one connection a member, kept while its credentials are.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions};
+use futures::future::BoxFuture;
+use zeroize::Zeroizing;
+
+use super::api::{EtcdApi, MemberEndpoint};
+use super::error::EtcdError;
+use crate::domain::{ClusterId, MemberId};
+use crate::membership::{Answer, ListedMember};
+
+/// Longest wait for a TCP connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a whole probe, so that one silent member never delays the verdict on others.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What authenticates the operator to the members of one cluster.
+#[derive(Clone)]
+pub struct EtcdCredentials {
+    /// CA that signed the members' server certificates, PEM.
+    pub ca_pem: String,
+    /// Client certificate, PEM.
+    pub certificate_pem: String,
+    /// Its key, PEM.
+    pub key_pem: Zeroizing<String>,
+}
+
+/// The clients of one cluster's members.
+pub struct EtcdClients {
+    credentials: EtcdCredentials,
+    clients: Mutex<HashMap<MemberEndpoint, Client>>,
+}
+
+impl EtcdClients {
+    /// Clients under these credentials; nothing is dialled yet.
+    pub fn new(credentials: EtcdCredentials) -> Self {
+        Self {
+            credentials,
+            clients: Mutex::default(),
+        }
+    }
+
+    async fn client(&self, member: &MemberEndpoint) -> Result<Client, EtcdError> {
+        let existing = self.lock().get(member).cloned();
+        if let Some(client) = existing {
+            return Ok(client);
+        }
+        answers(member).await?;
+        let tls = TlsOptions::new()
+            .ca_certificate(Certificate::from_pem(&self.credentials.ca_pem))
+            .identity(Identity::from_pem(
+                &self.credentials.certificate_pem,
+                self.credentials.key_pem.as_str(),
+            ));
+        let options = ConnectOptions::new()
+            .with_tls(tls)
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_timeout(CALL_TIMEOUT);
+        let client = Client::connect([&member.client_url], Some(options))
+            .await
+            .map_err(|error| EtcdError::call(&member.client_url, &error))?;
+        self.lock().insert(member.clone(), client.clone());
+        Ok(client)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MemberEndpoint, Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, member: &MemberEndpoint) -> Result<Answer, EtcdError> {
+        let mut client = self.client(member).await?;
+        let failed = |error: &etcd_client::Error| EtcdError::call(&member.client_url, error);
+        let missing = |what| EtcdError::Incomplete {
+            endpoint: member.client_url.clone(),
+            what,
+        };
+        let status = client.status().await.map_err(|error| failed(&error))?;
+        let header = status.header().ok_or_else(|| missing("a header"))?;
+        Ok(Answer {
+            cluster_id: ClusterId(header.cluster_id()),
+            member_id: MemberId(header.member_id()),
+            leader: (status.leader() != 0).then(|| MemberId(status.leader())),
+            raft_term: status.raft_term(),
+            raft_index: status.raft_index(),
+            raft_applied_index: status.raft_applied_index(),
+            db_size_bytes: status.db_size(),
+            version: status.version().to_owned(),
+            is_learner: status.is_learner(),
+            errors: status.errors().to_vec(),
+            members: linearizable_members(&mut client, MemberId(header.member_id())).await,
+        })
+    }
+}
+
+/// The list of members behind a linearizable read on the same connection: `MemberList` of this
+/// client is a local read, which a partitioned member answers from its past (E11).
+async fn linearizable_members(
+    client: &mut Client,
+    member: MemberId,
+) -> Result<Vec<ListedMember>, String> {
+    let read = client
+        .get(
+            "seedbed.dev/probe",
+            Some(GetOptions::new().with_keys_only().with_limit(1)),
+        )
+        .await
+        .map_err(|error| error.to_string())?;
+    let list = client
+        .member_list()
+        .await
+        .map_err(|error| error.to_string())?;
+    let same = |header: Option<&etcd_client::ResponseHeader>| {
+        header.is_some_and(|header| header.member_id() == member.0)
+    };
+    if !same(read.header()) || !same(list.header()) {
+        return Err("another member answered on this connection".to_owned());
+    }
+    let mut members: Vec<ListedMember> = list
+        .members()
+        .iter()
+        .map(|listed| ListedMember {
+            id: MemberId(listed.id()),
+            name: listed.name().to_owned(),
+            peer_urls: listed.peer_urls().to_vec(),
+            client_urls: listed.client_urls().to_vec(),
+            is_learner: listed.is_learner(),
+        })
+        .collect();
+    members.sort();
+    Ok(members)
+}
+
+/// Whether anything listens. Cheaper than a client, and tells "nobody there" from "does not answer".
+async fn answers(member: &MemberEndpoint) -> Result<(), EtcdError> {
+    let address = member
+        .client_url
+        .strip_prefix("https://")
+        .ok_or_else(|| EtcdError::Address(member.client_url.clone()))?;
+    match tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(source)) => Err(EtcdError::Unreachable {
+            endpoint: member.client_url.clone(),
+            source,
+        }),
+        Err(_) => Err(timeout(member, CONNECT_TIMEOUT)),
+    }
+}
+
+fn timeout(member: &MemberEndpoint, after: Duration) -> EtcdError {
+    EtcdError::Timeout {
+        endpoint: member.client_url.clone(),
+        seconds: after.as_secs(),
+    }
+}
+
+impl EtcdApi for EtcdClients {
+    fn probe<'a>(&'a self, member: &'a MemberEndpoint) -> BoxFuture<'a, Result<Answer, EtcdError>> {
+        Box::pin(async move {
+            let answer = tokio::time::timeout(PROBE_TIMEOUT, self.ask(member))
+                .await
+                .unwrap_or_else(|_| Err(timeout(member, PROBE_TIMEOUT)));
+            if answer.is_err() {
+                // A broken connection is not worth keeping; the next probe looks who is there.
+                self.lock().remove(member);
+            }
+            answer
+        })
+    }
+}
