@@ -1,7 +1,7 @@
 //! Seedbed manages highly available Kubernetes control planes on other machines.
 //!
 //! The pure rooms decide (no client, no clock, no randomness, no async):
-//! [`domain`], `versions`, [`pki`] except its `issue`, [`manifests`], `machine_config`,
+//! [`domain`], [`versions`], [`pki`] except its `issue`, [`manifests`], `machine_config`,
 //! [`membership`]. The thin edges act: [`etcd`], `target`, `kube_ext`, `controllers`,
 //! `runtime`. `tests/layout.rs` keeps the wall.
 
@@ -11,3 +11,4 @@ pub mod etcd;
 pub mod manifests;
 pub mod membership;
 pub mod pki;
+pub mod versions;

@@ -1,0 +1,17 @@
+//! What each Kubernetes patch release means, as data.
+//!
+//! Answers which releases are supported, which etcd, CoreDNS and pause belong to one, and the name
+//! of every image. Never looks anything up and never guesses: an unknown minor is an error. A new
+//! minor, or a patch that changes a tag, is a row of `releases::ROWS`.
+
+mod images;
+mod releases;
+
+pub use images::{
+    Component, DEFAULT_REPOSITORY, core_dns_image, etcd_image, image, images, kubernetes_image,
+    pause_image,
+};
+pub use releases::{Release, UnsupportedVersion, release, supported_minors};
+
+#[cfg(test)]
+mod tests;
