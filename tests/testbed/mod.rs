@@ -19,10 +19,15 @@
 
 pub mod build;
 pub mod cache;
+pub mod images;
+pub mod loadbalancer;
+pub mod machine;
 pub mod netns;
+pub mod network;
 pub mod packages;
 pub mod process;
 pub mod progress;
+pub mod rootfs;
 pub mod state;
 
 pub use build::Component;
