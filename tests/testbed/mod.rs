@@ -19,10 +19,10 @@
 
 pub mod build;
 pub mod cache;
+pub mod cli;
 pub mod images;
 pub mod loadbalancer;
 pub mod machine;
-pub mod cli;
 pub mod netns;
 pub mod network;
 pub mod packages;
