@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 #[derive(Clone)]
 pub struct KeyPair {
     pub certificate_pem: String,
-    /// PKCS#1 for RSA and SEC1 for ECDSA, as kubeadm writes them.
+    /// PKCS#1 for RSA and SEC1 for ECDSA, as kubeadm writes them. A CA that the user brought stays
+    /// as it came, which may be PKCS#8.
     pub key_pem: Zeroizing<String>,
 }
 
@@ -31,6 +32,20 @@ pub enum Ca {
     FrontProxy,
 }
 
+impl Ca {
+    /// Every CA.
+    pub const ALL: [Self; 3] = [Self::Cluster, Self::Etcd, Self::FrontProxy];
+
+    /// Common name of the subject, and the only DNS name of the certificate.
+    pub fn common_name(self) -> &'static str {
+        match self {
+            Self::Cluster => "kubernetes",
+            Self::Etcd => "etcd-ca",
+            Self::FrontProxy => "front-proxy-ca",
+        }
+    }
+}
+
 /// The leaf certificates of one machine: seven files and five kubeconfig identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Leaf {
@@ -48,6 +63,43 @@ pub enum Leaf {
     KubeletKubeconfig,
 }
 
+impl Leaf {
+    /// Every leaf, in the order of the enum.
+    pub const ALL: [Self; 12] = [
+        Self::ApiServer,
+        Self::ApiServerKubeletClient,
+        Self::ApiServerEtcdClient,
+        Self::FrontProxyClient,
+        Self::EtcdServer,
+        Self::EtcdPeer,
+        Self::EtcdHealthcheckClient,
+        Self::AdminKubeconfig,
+        Self::SuperAdminKubeconfig,
+        Self::ControllerManagerKubeconfig,
+        Self::SchedulerKubeconfig,
+        Self::KubeletKubeconfig,
+    ];
+
+    /// Short name: `<name>.crt` and `<name>.key` are its keys in the Secret of a machine's
+    /// certificates.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ApiServer => "apiserver",
+            Self::ApiServerKubeletClient => "apiserver-kubelet-client",
+            Self::ApiServerEtcdClient => "apiserver-etcd-client",
+            Self::FrontProxyClient => "front-proxy-client",
+            Self::EtcdServer => "etcd-server",
+            Self::EtcdPeer => "etcd-peer",
+            Self::EtcdHealthcheckClient => "etcd-healthcheck-client",
+            Self::AdminKubeconfig => "admin",
+            Self::SuperAdminKubeconfig => "super-admin",
+            Self::ControllerManagerKubeconfig => "controller-manager",
+            Self::SchedulerKubeconfig => "scheduler",
+            Self::KubeletKubeconfig => "kubelet",
+        }
+    }
+}
+
 /// What all machines of a control plane share.
 #[derive(Clone)]
 pub struct ClusterPki {
@@ -55,6 +107,17 @@ pub struct ClusterPki {
     pub etcd_ca: KeyPair,
     pub front_proxy_ca: KeyPair,
     pub service_account: ServiceAccountKeys,
+}
+
+impl ClusterPki {
+    /// The pair of one CA.
+    pub fn ca(&self, ca: Ca) -> &KeyPair {
+        match ca {
+            Ca::Cluster => &self.ca,
+            Ca::Etcd => &self.etcd_ca,
+            Ca::FrontProxy => &self.front_proxy_ca,
+        }
+    }
 }
 
 /// What one machine has of its own. Which leaves exist depends on profile and machine.
