@@ -2,13 +2,15 @@
 //!
 //! The pure rooms decide (no client, no clock, no randomness, no async):
 //! [`domain`], [`versions`], [`pki`] except its `issue`, [`manifests`], `machine_config`,
-//! [`membership`]. The thin edges act: [`etcd`], `target`, `kube_ext`, `controllers`,
+//! [`membership`]. The thin edges act: [`etcd`], [`target`], [`kube_ext`], `controllers`,
 //! `runtime`. `tests/layout.rs` keeps the wall.
 
 pub mod crd;
 pub mod domain;
 pub mod etcd;
+pub mod kube_ext;
 pub mod manifests;
 pub mod membership;
 pub mod pki;
+pub mod target;
 pub mod versions;

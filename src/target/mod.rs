@@ -1,0 +1,36 @@
+//! What kubeadm's post-init phases make in the target cluster, so that a stock `kubeadm join` and
+//! every tool that expects a kubeadm cluster works.
+//!
+//! Answers "which objects belong into the target" ([`desired_objects`], [`node_marks`]; pure, as
+//! kubeadm of the same version makes them) and brings them there ([`apply`], [`mark_nodes`]) and
+//! keeps them, without a single write while nothing differs. [`client`] reaches one machine's API
+//! server.
+//!
+//! Never removes what somebody else put into the target, never makes bootstrap tokens or the
+//! `kubeadm-certs` Secret: tokens belong to node pools, and machines get their keys by machine
+//! config. What people may edit in the target is named object by object
+//! ([`Desired::live_wins`]); everything else follows the spec.
+//!
+//! A new object goes into the builder of its phase (`rbac`, `config_maps`, `kube_proxy`,
+//! `core_dns`), a new mark of nodes into `node_marks`.
+
+mod apply;
+pub mod client;
+mod config_maps;
+mod core_dns;
+mod desired;
+mod difference;
+mod kube_proxy;
+mod kubeadm_config;
+mod node_marks;
+mod nodes;
+mod rbac;
+#[cfg(test)]
+mod tests;
+
+pub use apply::{Applied, FIELD_MANAGER, Problem, apply};
+pub use client::{ClientError, Readiness, connect, readyz};
+pub use desired::{BuildError, Desired, Stage, desired_objects};
+pub use difference::difference;
+pub use node_marks::{NodeChange, NodeMarks, node_marks};
+pub use nodes::{NodeView, mark_nodes, nodes};
