@@ -1,0 +1,3 @@
+//! `ControlPlane`: from the spec to machine-config Secrets and a live control plane.
+
+pub mod resolve;

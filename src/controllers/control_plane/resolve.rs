@@ -1,0 +1,287 @@
+//! From the spec to the control plane with every default applied, or to everything that is wrong.
+//!
+//! Pure. CEL refuses most mistakes when an object is applied; everything is checked again here,
+//! because objects may be older than a rule and because some rules cannot be said in CEL.
+
+mod components;
+mod etcd;
+mod machines;
+mod network;
+mod version;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+pub use crate::controllers::fields::{
+    ContentKind, ContentRef, Contents, Problem, ProblemReason, content_references,
+};
+pub use machines::choose_serving;
+
+use crate::controllers::fields::{self, Checker};
+use crate::crd;
+use crate::domain::{self, CaKeyPlacement, Profile, dns_subdomain};
+
+/// What resolving needs beside the object.
+#[derive(Default)]
+pub struct Inputs {
+    /// Contents of the keys that [`references`] names; what does not exist is left out.
+    pub contents: Contents,
+}
+
+/// The control plane as it shall be, and the defaults that were applied.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub control_plane: domain::ControlPlane,
+    /// By field path without `spec.`, for `status.resolved`.
+    pub defaults: BTreeMap<String, String>,
+}
+
+/// The keys of Secrets and ConfigMaps that have to be read before [`resolve`].
+pub fn references(spec: &crd::ControlPlaneSpec) -> BTreeSet<ContentRef> {
+    content_references(spec.machine_config.as_ref())
+}
+
+/// Applies every default and checks every value.
+///
+/// # Errors
+/// Every problem of the spec, never an empty list.
+pub fn resolve(object: &crd::ControlPlane, inputs: &Inputs) -> Result<Resolved, Vec<Problem>> {
+    let mut checker = Checker::default();
+    let resolved = control_plane(&mut checker, object, inputs);
+    let (mut problems, defaults) = checker.finish();
+    match resolved {
+        Some(control_plane) if problems.is_empty() => Ok(Resolved {
+            control_plane,
+            defaults,
+        }),
+        _ => {
+            if problems.is_empty() {
+                problems.push(Problem {
+                    path: "spec".to_owned(),
+                    reason: ProblemReason::InvalidSpec,
+                    message: "could not be resolved; please report this object".to_owned(),
+                });
+            }
+            Err(problems)
+        }
+    }
+}
+
+fn control_plane(
+    checker: &mut Checker,
+    object: &crd::ControlPlane,
+    inputs: &Inputs,
+) -> Option<domain::ControlPlane> {
+    let spec = &object.spec;
+    let name = object_name(checker, object.metadata.name.as_deref());
+    let cluster_name =
+        checker.or_default("spec.clusterName", spec.cluster_name.clone(), name.clone());
+    checked_cluster_name(checker, spec.cluster_name.as_deref());
+    let version = version::supported(checker, &spec.version);
+    let image_repository = checker.or_default(
+        "spec.imageRepository",
+        spec.image_repository.clone(),
+        "registry.k8s.io".to_owned(),
+    );
+    fields::image_repository(checker, "spec.imageRepository", &image_repository);
+    let inventory = machines::inventory(checker, spec);
+    let network = network::network(checker, spec, &inventory);
+    let endpoint = network::endpoint(checker, spec, &network);
+    let profile = profile(checker, spec.profile);
+    let certificates = certificates(checker, spec.certificates.as_ref(), profile);
+    let etcd = etcd::stacked(checker, spec.etcd.as_ref(), version, &image_repository);
+    let kubelet = components::kubelet(checker, spec.kubelet.as_ref());
+    let kube_proxy = components::kube_proxy(checker, spec.kube_proxy.as_ref());
+    let core_dns = components::core_dns(checker, spec.core_dns.as_ref());
+    let api_server = components::api_server(checker, spec.api_server.as_ref());
+    let controller_manager = fields::component(
+        checker,
+        "spec.controllerManager",
+        spec.controller_manager.as_ref(),
+    );
+    let scheduler = fields::component(checker, "spec.scheduler", spec.scheduler.as_ref());
+    later_capabilities(checker, spec);
+    let config = fields::machine_config(
+        checker,
+        "spec.machineConfig",
+        spec.machine_config.as_ref(),
+        &inputs.contents,
+    );
+    let (machines, spares) = machines::split(checker, spec, inventory)?;
+    let (leaf_validity, ca_validity) = certificates.validity?;
+    Some(domain::ControlPlane {
+        name,
+        namespace: object.namespace().unwrap_or_else(|| "default".to_owned()),
+        cluster_name,
+        version: version?,
+        endpoint,
+        machines,
+        spares,
+        pod_cidrs: network.pod_cidrs,
+        service_cidrs: network.service_cidrs,
+        dns_domain: network.dns_domain,
+        etcd: etcd?,
+        api_server,
+        controller_manager,
+        scheduler,
+        kubelet,
+        kube_proxy,
+        core_dns,
+        key_algorithm: certificates.key_algorithm,
+        leaf_validity,
+        ca_validity,
+        certificates_dir: certificates.directory,
+        ca_keys_on_nodes: certificates.ca_keys_on_nodes,
+        profile,
+        image_repository,
+        files: config.files,
+        pre_commands: config.pre_commands,
+        post_commands: config.post_commands,
+        os_preparation: config.os_preparation,
+        size_budget_bytes: config.size_budget_bytes,
+    })
+}
+
+/// The object's name stands in label values (at most 63 characters) and begins the names of its
+/// Secrets: `<name>-<machine>-certs` then never exceeds 253.
+fn object_name(checker: &mut Checker, name: Option<&str>) -> String {
+    let name = name.unwrap_or_default();
+    if name.is_empty() {
+        checker.invalid("metadata.name", "is missing; give the object a name");
+    } else if name.len() > 63 {
+        let message = format!(
+            "{} has {} characters; at most 63 are allowed, because the name stands in labels",
+            fields::show(name),
+            name.len()
+        );
+        checker.invalid("metadata.name", message);
+    } else {
+        checker.take("metadata.name", dns_subdomain(name));
+    }
+    name.to_owned()
+}
+
+fn checked_cluster_name(checker: &mut Checker, given: Option<&str>) {
+    let Some(name) = given else { return };
+    if fields::label_value(checker, "spec.clusterName", name) {
+        checker.take("spec.clusterName", dns_subdomain(name));
+    }
+}
+
+fn profile(checker: &mut Checker, given: Option<crd::Profile>) -> Profile {
+    match given {
+        None => {
+            checker.note_default("spec.profile", &"Standard");
+            Profile::Standard
+        }
+        Some(crd::Profile::Kubeadm) => Profile::Kubeadm,
+        Some(crd::Profile::Standard) => Profile::Standard,
+        Some(crd::Profile::Hardened) => {
+            checker.not_yet("spec.profile", "use Standard instead of Hardened");
+            Profile::Standard
+        }
+    }
+}
+
+struct Certificates {
+    key_algorithm: crd::KeyAlgorithm,
+    validity: Option<(Duration, Duration)>,
+    directory: String,
+    ca_keys_on_nodes: CaKeyPlacement,
+}
+
+fn certificates(
+    checker: &mut Checker,
+    given: Option<&crd::Certificates>,
+    profile: Profile,
+) -> Certificates {
+    let given = given.cloned().unwrap_or_default();
+    let key_algorithm = given.key_algorithm.unwrap_or_else(|| {
+        checker.note_default("spec.certificates.keyAlgorithm", &"ECDSA-P256");
+        crd::KeyAlgorithm::EcdsaP256
+    });
+    let leaf = validity(checker, "leafValidity", given.leaf_validity, "8760h");
+    let ca = validity(checker, "caValidity", given.ca_validity, "87600h");
+    if let (Some(leaf), Some(ca)) = (leaf, ca)
+        && leaf > ca
+    {
+        checker.invalid(
+            "spec.certificates.leafValidity",
+            "is longer than caValidity; a certificate cannot outlive the CA that signs it",
+        );
+    }
+    let directory_path = "spec.certificates.directory";
+    let directory = checker.or_default(
+        directory_path,
+        given.directory,
+        "/etc/kubernetes/pki".to_owned(),
+    );
+    Certificates {
+        key_algorithm,
+        validity: leaf.zip(ca),
+        directory: fields::directory(checker, directory_path, &directory),
+        ca_keys_on_nodes: ca_keys_on_nodes(checker, given.ca_keys_on_nodes, profile),
+    }
+}
+
+/// Ten minutes leave room for renewal before expiry; 100 years stay within X.509's four-digit years.
+fn validity(
+    checker: &mut Checker,
+    field: &str,
+    given: Option<String>,
+    default: &str,
+) -> Option<Duration> {
+    let path = format!("spec.certificates.{field}");
+    let text = checker.or_default(&path, given, default.to_owned());
+    let (least, most) = (
+        Duration::from_secs(10 * 60),
+        Duration::from_secs(876_000 * 3600),
+    );
+    fields::duration(checker, &path, &text, least, most)
+}
+
+fn ca_keys_on_nodes(
+    checker: &mut Checker,
+    given: Option<crd::CaKeysOnNodes>,
+    profile: Profile,
+) -> CaKeyPlacement {
+    let path = "spec.certificates.caKeysOnNodes";
+    match (given, profile) {
+        (Some(crd::CaKeysOnNodes::All), _) => CaKeyPlacement::All,
+        (Some(crd::CaKeysOnNodes::ClusterCa), _) => CaKeyPlacement::ClusterCa,
+        (Some(crd::CaKeysOnNodes::None), _) => {
+            checker.not_yet(path, "use ClusterCA instead of None");
+            CaKeyPlacement::ClusterCa
+        }
+        (None, Profile::Kubeadm) => {
+            checker.note_default(path, &"All");
+            CaKeyPlacement::All
+        }
+        (None, Profile::Standard) => {
+            checker.note_default(path, &"ClusterCA");
+            CaKeyPlacement::ClusterCa
+        }
+    }
+}
+
+/// Fields of the API whose capability comes later: refused in words rather than ignored.
+fn later_capabilities(checker: &mut Checker, spec: &crd::ControlPlaneSpec) {
+    let some = |list: Option<usize>| list.is_some_and(|length| length > 0);
+    if some(spec.patches.as_ref().map(Vec::len)) {
+        checker.not_yet("spec.patches", "remove the patches");
+    }
+    if some(spec.feature_gates.as_ref().map(Vec::len)) {
+        checker.not_yet("spec.featureGates", "remove the gates");
+    }
+    for machine in &spec.machines {
+        if some(machine.patches.as_ref().map(Vec::len)) {
+            let path = format!("spec.machines[{}].patches", machine.name);
+            checker.not_yet(path, "remove the patches");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Stacked etcd, the only kind of this release.
+
+use std::time::Duration;
+
+use super::version::etcd_tag;
+use crate::controllers::fields::{self, Checker};
+use crate::crd::{EtcdSource, NodeLoss};
+use crate::domain::{Etcd, KubeVersion};
+
+/// Checks the etcd of the control plane. `None` when another kind is asked for.
+pub fn stacked(
+    checker: &mut Checker,
+    given: Option<&EtcdSource>,
+    version: Option<KubeVersion>,
+    image_repository: &str,
+) -> Option<Etcd> {
+    let given = given.cloned().unwrap_or_default();
+    one_kind(checker, &given);
+    if given.cluster_ref.is_some() {
+        checker.not_yet("spec.etcd.clusterRef", "leave it out for stacked etcd");
+    }
+    if given.external.is_some() {
+        checker.not_yet("spec.etcd.external", "leave it out for stacked etcd");
+    }
+    let data_path = "spec.etcd.dataDir";
+    let data_dir = checker.or_default(data_path, given.data_dir, "/var/lib/etcd".to_owned());
+    let data_dir = fields::directory(checker, data_path, &data_dir);
+    let repository_path = "spec.etcd.imageRepository";
+    let repository = checker.or_default(
+        repository_path,
+        given.image_repository,
+        image_repository.to_owned(),
+    );
+    fields::image_repository(checker, repository_path, &repository);
+    let tag = match (given.image_tag, version) {
+        (Some(tag), _) => Some(tag),
+        (None, Some(version)) => {
+            let tag = etcd_tag(version).to_owned();
+            checker.note_default("spec.etcd.imageTag", &tag);
+            Some(tag)
+        }
+        (None, None) => None,
+    };
+    if let Some(tag) = &tag {
+        fields::image_tag(checker, "spec.etcd.imageTag", tag);
+    }
+    node_loss(checker, "spec.etcd.nodeLoss", given.node_loss.as_ref());
+    let extra_args = fields::args(checker, "spec.etcd.extraArgs", given.extra_args.as_ref());
+    let extra_envs = fields::env_vars(checker, "spec.etcd.extraEnvs", given.extra_envs.as_ref());
+    let server_cert_sans = fields::sans(
+        checker,
+        "spec.etcd.serverCertSANs",
+        given.server_cert_sans.as_ref(),
+    );
+    let peer_cert_sans = fields::sans(
+        checker,
+        "spec.etcd.peerCertSANs",
+        given.peer_cert_sans.as_ref(),
+    );
+    Some(Etcd {
+        data_dir,
+        image: format!("{repository}/etcd:{}", tag?),
+        extra_args,
+        extra_envs,
+        server_cert_sans,
+        peer_cert_sans,
+    })
+}
+
+fn one_kind(checker: &mut Checker, given: &EtcdSource) {
+    let stacked = EtcdSource {
+        cluster_ref: None,
+        external: None,
+        ..given.clone()
+    };
+    let kinds = [
+        given.cluster_ref.is_some(),
+        given.external.is_some(),
+        stacked != EtcdSource::default(),
+    ];
+    if kinds.into_iter().filter(|given| *given).count() > 1 {
+        checker.invalid(
+            "spec.etcd",
+            "has fields of more than one kind of etcd; keep the stacked fields, clusterRef or \
+             external",
+        );
+    }
+}
+
+fn node_loss(checker: &mut Checker, path: &str, given: Option<&NodeLoss>) {
+    let given = given.cloned().unwrap_or_default();
+    let timeout_path = format!("{path}.timeout");
+    let timeout = checker.or_default(&timeout_path, given.timeout, "5m".to_owned());
+    let (least, most) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
+    fields::duration(checker, &timeout_path, &timeout, least, most);
+    if given.action.is_none() {
+        checker.note_default(&format!("{path}.action"), &"RemoveMember");
+    }
+}

@@ -1,0 +1,9 @@
+//! One controller a kind, each in the same five stages: observe, resolve, plan, act, status.
+//!
+//! Answers what has to be done for an object now, and does it. `observe`, `act` and `status` are
+//! the only stages with IO; `resolve` and `plan` are pure. Never decides about membership, tokens
+//! or CAs from a cache. Checks of spec fields that several kinds share live in [`fields`],
+//! condition types and reasons in `conditions`.
+
+pub mod control_plane;
+pub mod fields;
