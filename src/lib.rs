@@ -15,3 +15,4 @@ pub mod membership;
 pub mod pki;
 pub mod target;
 pub mod versions;
+pub mod yaml;

@@ -1,9 +1,32 @@
 //! The files of a control-plane machine, as kubeadm of the same version writes them.
 //!
-//! Pure: the same control plane, certificates and founding give the same bytes. A new flag goes
-//! into its component's file, a new file on the node into `files`, each with its golden and the
-//! comparison with kubeadm.
+//! Pure: the same control plane, certificates and founding give the same bytes. Never fills in a
+//! default (`resolve` did) and never leaves a file out because an input is missing: that is a
+//! [`ManifestError`]. A new flag goes into its component's file, a new file on the node into
+//! `files`, each with its golden and the comparison with kubeadm.
 
+mod apiserver;
+mod args;
+mod controller_manager;
+mod error;
+mod etcd;
+mod files;
+mod forbidden;
+mod kubeconfig;
+mod kubelet;
 mod node_file;
+mod os_preparation;
+mod pod;
+mod scheduler;
+mod volumes;
 
+pub use error::ManifestError;
+pub use files::machine_files;
+pub use forbidden::{ArgOwner, ForbiddenArg, forbidden_arg, forbidden_args, forbidden_env};
+pub use kubeconfig::{Kubeconfig, cluster_info, kubeconfig};
+pub use kubelet::kubelet_configuration;
 pub use node_file::NodeFile;
+pub use pod::merge_envs;
+
+#[cfg(test)]
+mod tests;

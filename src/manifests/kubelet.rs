@@ -1,0 +1,160 @@
+//! Configuration and flags of the kubelet (kubeadm `phases/kubelet`, `componentconfigs`).
+
+use serde_json::{Value, json};
+
+use super::ManifestError;
+use super::args::{BaseArgs, command_args};
+use crate::crd::Arg;
+use crate::domain::{ControlPlane, Machine};
+use crate::yaml::to_yaml;
+
+/// The configuration that all kubelets of the cluster share, as ConfigMap `kubelet-config` holds
+/// it: kubeadm's defaults with the user's fields over them. What belongs to one machine only
+/// (`containerRuntimeEndpoint`, `resolvConf`) is not in it unless the user put it there.
+pub fn kubelet_configuration(control_plane: &ControlPlane) -> Result<Value, ManifestError> {
+    let mut config = defaults(control_plane)?;
+    for (name, value) in &control_plane.kubelet.config {
+        if let Value::Object(fields) = &mut config {
+            overlay(fields.entry(name).or_insert(Value::Null), value);
+        }
+    }
+    // Not the user's: kubeadm cannot tell an explicit false from an absent one and sets true.
+    config["rotateCertificates"] = Value::Bool(true);
+    config["apiVersion"] = "kubelet.config.k8s.io/v1beta1".into();
+    config["kind"] = "KubeletConfiguration".into();
+    Ok(config)
+}
+
+/// `/var/lib/kubelet/config.yaml` of one machine.
+pub(super) fn config_file(
+    control_plane: &ControlPlane,
+    machine: &Machine,
+) -> Result<String, ManifestError> {
+    let mut config = kubelet_configuration(control_plane)?;
+    config["containerRuntimeEndpoint"] = machine.cri_socket.as_str().into();
+    if let Some(resolv_conf) = &machine.resolv_conf {
+        config["resolvConf"] = resolv_conf.as_str().into();
+    }
+    Ok(to_yaml(&config)?)
+}
+
+/// `/var/lib/kubelet/instance-config.yaml`: what a later `kubeadm upgrade node` keeps of this
+/// machine when it writes `config.yaml` anew.
+pub(super) fn instance_config_file(machine: &Machine) -> String {
+    format!(
+        "containerRuntimeEndpoint: {}\n",
+        go_quote(&machine.cri_socket)
+    )
+}
+
+/// `/var/lib/kubelet/kubeadm-flags.env`: one variable that the drop-in hands to the kubelet.
+pub(super) fn flags_file(control_plane: &ControlPlane, machine: &Machine) -> String {
+    let mut base: BaseArgs = Vec::new();
+    let name = machine.name.as_str();
+    if machine.hostname.as_deref().is_some_and(|host| host != name) {
+        base.push(("hostname-override", name.to_owned()));
+    }
+    // A machine's own argument replaces the cluster's of its name, as that replaces a default.
+    let own = &machine.kubelet_extra_args;
+    let shared = control_plane.kubelet.extra_args.iter();
+    let shared = shared.filter(|arg: &&Arg| !own.iter().any(|o| o.name == arg.name));
+    let args = command_args(base, shared.chain(own));
+    format!("KUBELET_KUBEADM_ARGS={}\n", go_quote(&args.join(" ")))
+}
+
+/// The zero values are what Go's serializer writes; the kubelet takes each as its default.
+fn defaults(control_plane: &ControlPlane) -> Result<Value, ManifestError> {
+    Ok(json!({
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"cacheTTL": "0s", "enabled": true},
+            "x509": {"clientCAFile": format!("{}/ca.crt", control_plane.certificates_dir)},
+        },
+        "authorization": {
+            "mode": "Webhook",
+            "webhook": {"cacheAuthorizedTTL": "0s", "cacheUnauthorizedTTL": "0s"},
+        },
+        "cgroupDriver": "systemd",
+        "clusterDNS": [dns_address(control_plane)?],
+        "clusterDomain": control_plane.dns_domain,
+        "containerRuntimeEndpoint": "",
+        "cpuManagerReconcilePeriod": "0s",
+        "crashLoopBackOff": {},
+        "evictionPressureTransitionPeriod": "0s",
+        "fileCheckFrequency": "0s",
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": 10248,
+        "httpCheckFrequency": "0s",
+        "imageMaximumGCAge": "0s",
+        "imageMinimumGCAge": "0s",
+        "logging": {
+            "flushFrequency": 0,
+            "options": {
+                "json": {"infoBufferSize": "0"},
+                "text": {"infoBufferSize": "0"},
+            },
+            "verbosity": 0,
+        },
+        "memorySwap": {},
+        "nodeStatusReportFrequency": "0s",
+        "nodeStatusUpdateFrequency": "0s",
+        "runtimeRequestTimeout": "0s",
+        "shutdownGracePeriod": "0s",
+        "shutdownGracePeriodCriticalPods": "0s",
+        "staticPodPath": "/etc/kubernetes/manifests",
+        "streamingConnectionIdleTimeout": "0s",
+        "syncFrequency": "0s",
+        "volumeStatsAggPeriod": "0s",
+    }))
+}
+
+/// The tenth address of the first service range (kubeadm `GetDNSIP`).
+fn dns_address(control_plane: &ControlPlane) -> Result<String, ManifestError> {
+    let range = control_plane.service_cidrs.first();
+    range
+        .and_then(|range| range.nth_address(10))
+        .map(|address| address.to_string())
+        .ok_or_else(|| ManifestError::NoDnsAddress {
+            range: range.map(ToString::to_string).unwrap_or_default(),
+        })
+}
+
+/// Puts the user's value over a default: objects field by field, anything else whole. Null and an
+/// empty string count as not given where there is a default, as Go's defaulting sees them.
+fn overlay(default: &mut Value, user: &Value) {
+    match (default, user) {
+        (Value::Object(fields), Value::Object(given)) => {
+            for (name, value) in given {
+                overlay(fields.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (Value::String(default), Value::String(given))
+            if given.is_empty() && !default.is_empty() => {}
+        (default, Value::Null) if !default.is_null() => {}
+        (default, user) => *default = user.clone(),
+    }
+}
+
+/// Go's `%q`, which kubeadm writes these files with.
+fn go_quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0c' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\x0b' => quoted.push_str("\\v"),
+            c if c < ' ' || c == '\x7f' => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
