@@ -10,6 +10,7 @@ pub mod crd;
 pub mod domain;
 pub mod etcd;
 pub mod kube_ext;
+pub mod machine_config;
 pub mod manifests;
 pub mod membership;
 pub mod pki;

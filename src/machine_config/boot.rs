@@ -1,0 +1,100 @@
+//! What a machine does at its first boot, beside writing files.
+//!
+//! cloud-init writes files early and runs `runcmd` late, as one shell script that goes on after a
+//! failed line. Two things follow. An image whose package enables the kubelet would start it as soon
+//! as its configuration exists, before the user's commands: so it is held back first. And the
+//! success marker has to be earned: so the script ends at the first failure.
+
+use super::Contents;
+
+/// Written when everything succeeded, and only then (Cluster API's bootstrap contract).
+pub const SUCCESS_MARKER: &str = "/run/cluster-api/bootstrap-success.complete";
+
+/// Commands of cloud-init's two moments.
+pub(super) struct Boot {
+    /// `bootcmd`: before files are written, on every boot.
+    pub before_files: Vec<Command>,
+    /// `runcmd`: once, at the end of the first boot.
+    pub at_the_end: Vec<Command>,
+}
+
+/// An entry of `bootcmd` or `runcmd`.
+pub(super) enum Command {
+    /// A line of the script.
+    Line(String),
+    /// A program with its arguments, which cloud-init quotes.
+    Program(Vec<String>),
+}
+
+pub(super) fn boot(contents: &Contents) -> Boot {
+    Boot {
+        before_files: vec![hold_kubelet()],
+        at_the_end: run(contents),
+    }
+}
+
+/// Once per instance. The kubelet may not be installed yet, hence never a failure.
+fn hold_kubelet() -> Command {
+    program([
+        "cloud-init-per",
+        "instance",
+        "seedbed-hold-kubelet",
+        "/bin/sh",
+        "-c",
+        "systemctl disable --now kubelet || true",
+    ])
+}
+
+fn run(contents: &Contents) -> Vec<Command> {
+    let mut run = vec![
+        line("set -e"),
+        line(
+            "trap 'test $? = 0 || echo \"seedbed: the first boot failed at the step above\" >&2' EXIT",
+        ),
+    ];
+    run.push(all_files_written(contents));
+    user_commands(&mut run, "preCommands", &contents.pre_commands);
+    // After the user's commands, which may have mounted a disk there.
+    if !contents.private_directories.is_empty() {
+        let mut install = argv(["install", "-d", "-m", "0700"]);
+        install.extend(contents.private_directories.iter().cloned());
+        run.push(Command::Program(install));
+    }
+    run.push(program(["systemctl", "daemon-reload"]));
+    run.push(program(["systemctl", "enable", "kubelet"]));
+    run.push(program(["systemctl", "restart", "kubelet"]));
+    user_commands(&mut run, "postCommands", &contents.post_commands);
+    run.push(program(["mkdir", "-p", "/run/cluster-api"]));
+    run.push(Command::Line(format!("echo success > {SUCCESS_MARKER}")));
+    run
+}
+
+/// cloud-init only logs when it cannot write a file, for example for want of its owner.
+fn all_files_written(contents: &Contents) -> Command {
+    let check = "for file; do test -f \"$file\" || \
+                 { echo \"seedbed: $file was not written\" >&2; exit 1; }; done";
+    let mut check = argv(["/bin/sh", "-c", check, "sh"]);
+    check.extend(contents.files.iter().map(|file| file.path.clone()));
+    Command::Program(check)
+}
+
+/// Each in a shell of its own: `exit`, `cd` or an unclosed quote in one does not reach the next,
+/// and its exit status decides whether the boot goes on.
+fn user_commands(run: &mut Vec<Command>, field: &str, commands: &[String]) {
+    for (index, command) in commands.iter().enumerate() {
+        run.push(Command::Line(format!("echo 'seedbed: {field}[{index}]'")));
+        run.push(program(["/bin/sh", "-c", command]));
+    }
+}
+
+fn line(text: &str) -> Command {
+    Command::Line(text.to_owned())
+}
+
+fn program<const N: usize>(words: [&str; N]) -> Command {
+    Command::Program(argv(words))
+}
+
+fn argv<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(str::to_owned).to_vec()
+}

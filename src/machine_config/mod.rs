@@ -1,0 +1,193 @@
+//! The machine config: one piece of user data that turns a blank machine into what it should be.
+//!
+//! Answers what a machine boots from, given its files and commands, whether that fits the size
+//! budget, and which revision it is. Pure and complete: every file or an error, never a part, and
+//! the same input gives the same bytes. It does not know what is in a file.
+//!
+//! A new format of user data gets a file beside `cloud_config`; what a machine does at boot is in
+//! `boot`; which paths a user may not write is in `paths`.
+
+mod boot;
+mod cloud_config;
+mod paths;
+mod revision;
+mod stored;
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::domain::UserFile;
+use crate::manifests::NodeFile;
+
+pub use boot::SUCCESS_MARKER;
+pub use paths::PathFault;
+pub use stored::PLAIN_LIMIT_BYTES;
+
+/// `format` of the machine-config Secret for [`cloud_config`] (Cluster API's name for it).
+pub const CLOUD_CONFIG_FORMAT: &str = "cloud-config";
+
+/// How many files [`MachineConfigError::TooLarge`] names.
+const LARGEST_FILES: usize = 5;
+
+/// What a machine boots from. No `Debug`: the user data holds keys.
+pub struct MachineConfig {
+    /// The value of the machine-config Secret, always ASCII text.
+    pub user_data: Zeroizing<Vec<u8>>,
+    /// `format` of the machine-config Secret.
+    pub format: &'static str,
+    /// Hash of what the machine should be; see [`compose::machine_config`] for what it covers.
+    ///
+    /// [`compose::machine_config`]: crate::machine_config
+    pub revision: String,
+    /// SHA-256 of each file's content, hexadecimal, by path.
+    pub files: BTreeMap<String, String>,
+}
+
+/// Everything a machine config is made of.
+#[derive(Debug)]
+pub struct Contents {
+    files: Vec<NodeFile>,
+    private_directories: Vec<String>,
+    pre_commands: Vec<String>,
+    post_commands: Vec<String>,
+}
+
+/// A file's share of a machine config that is too large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contributor {
+    pub path: String,
+    /// Bytes of the content, compressed on its own.
+    pub compressed_bytes: usize,
+}
+
+/// Why there is no machine config.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MachineConfigError {
+    #[error("spec.machineConfig.files: path {path:?} {fault}")]
+    Path { path: String, fault: PathFault },
+    #[error(
+        "spec.machineConfig.files: owner {owner:?} of {path} is not user:group by name; \
+         write for example root:root"
+    )]
+    Owner { path: String, owner: String },
+    #[error("spec.machineConfig.{field}[{index}] contains a NUL character; remove it")]
+    Command { field: &'static str, index: usize },
+    #[error(
+        "the machine config has {size} bytes compressed, {budget} are allowed; largest files: {}; \
+         remove some of spec.machineConfig.files, use ECDSA-P256 keys and profile Standard, or \
+         raise spec.machineConfig.sizeBudgetBytes to what the machines' platform takes",
+        list(largest)
+    )]
+    TooLarge {
+        size: usize,
+        budget: usize,
+        /// The five largest, largest first.
+        largest: Vec<Contributor>,
+    },
+}
+
+fn list(largest: &[Contributor]) -> String {
+    let one = |file: &Contributor| format!("{} ({} bytes)", file.path, file.compressed_bytes);
+    largest.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+impl Contents {
+    /// Joins rendered files and a user's, refusing what a user may not write.
+    ///
+    /// `private_directories` get mode 0700 before the kubelet starts; users write nothing below
+    /// `reserved_directories`.
+    pub fn new(
+        rendered: Vec<NodeFile>,
+        user: &[UserFile],
+        private_directories: Vec<String>,
+        reserved_directories: &[&str],
+        pre_commands: &[String],
+        post_commands: &[String],
+    ) -> Result<Self, MachineConfigError> {
+        paths::check(&rendered, user, reserved_directories)?;
+        commands("preCommands", pre_commands)?;
+        commands("postCommands", post_commands)?;
+        let mut files = rendered;
+        files.extend(user.iter().map(|file| NodeFile {
+            path: file.path.clone(),
+            mode: file.mode,
+            owner: file.owner.clone(),
+            content: file.content.clone(),
+        }));
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self {
+            files,
+            private_directories,
+            pre_commands: pre_commands.to_vec(),
+            post_commands: post_commands.to_vec(),
+        })
+    }
+
+    /// Files by path.
+    pub fn files(&self) -> &[NodeFile] {
+        &self.files
+    }
+
+    /// Hash of what the machine should be: paths, modes, owners and contents of all files, and the
+    /// user's commands. Neither the format nor the compression nor Seedbed's own boot commands
+    /// enter it, so that another release of Seedbed does not make running machines look outdated.
+    pub fn revision(&self) -> String {
+        revision::of(self)
+    }
+
+    /// The user data, if it fits into `size_budget_bytes` as it is stored.
+    pub fn assemble(
+        &self,
+        revision: String,
+        size_budget_bytes: usize,
+    ) -> Result<MachineConfig, MachineConfigError> {
+        let document = cloud_config::document(&self.files, &boot::boot(self));
+        let user_data = stored::stored(document, size_budget_bytes).map_err(|size| {
+            MachineConfigError::TooLarge {
+                size,
+                budget: size_budget_bytes,
+                largest: self.largest(),
+            }
+        })?;
+        let hash = |file: &NodeFile| (file.path.clone(), sha256_hex(&file.content));
+        Ok(MachineConfig {
+            user_data,
+            format: CLOUD_CONFIG_FORMAT,
+            revision,
+            files: self.files.iter().map(hash).collect(),
+        })
+    }
+
+    fn largest(&self) -> Vec<Contributor> {
+        let mut all: Vec<_> = self
+            .files
+            .iter()
+            .map(|file| Contributor {
+                path: file.path.clone(),
+                compressed_bytes: stored::gzip(&file.content).len(),
+            })
+            .collect();
+        all.sort_by(|a, b| (b.compressed_bytes, &a.path).cmp(&(a.compressed_bytes, &b.path)));
+        all.truncate(LARGEST_FILES);
+        all
+    }
+}
+
+/// No shell takes a NUL in an argument.
+fn commands(field: &'static str, commands: &[String]) -> Result<(), MachineConfigError> {
+    match commands.iter().position(|command| command.contains('\0')) {
+        Some(index) => Err(MachineConfigError::Command { field, index }),
+        None => Ok(()),
+    }
+}
+
+/// SHA-256, hexadecimal.
+fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,73 @@
+//! How the document is stored: as it is, or compressed.
+//!
+//! Both forms are ASCII text that cloud-init reads by itself; why is in
+//! `docs/adr/0010-stored-user-data.md`.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::{Compression, GzBuilder};
+use zeroize::Zeroizing;
+
+/// Largest user data that is stored as it is, in bytes: the least that a platform without
+/// compression of its own takes (32 KiB).
+pub const PLAIN_LIMIT_BYTES: usize = 32_768;
+
+/// A message of one part, which cloud-init decodes, decompresses and then takes by its first line.
+const COMPRESSED_HEADER: &str = "MIME-Version: 1.0\n\
+                                 Content-Type: application/gzip\n\
+                                 Content-Transfer-Encoding: base64\n\n";
+
+/// Characters of base64 in a line (RFC 2045).
+const LINE: usize = 76;
+
+/// The bytes to be stored, or how many they would be if that is over the budget.
+pub(super) fn stored(
+    document: Zeroizing<String>,
+    budget_bytes: usize,
+) -> Result<Zeroizing<Vec<u8>>, usize> {
+    let plain_limit = PLAIN_LIMIT_BYTES.min(budget_bytes);
+    if document.len() <= plain_limit && !taken_for_mail(&document) {
+        return Ok(Zeroizing::new(document.as_bytes().to_vec()));
+    }
+    let compressed = compressed(&document);
+    if compressed.len() <= budget_bytes {
+        Ok(compressed)
+    } else {
+        Err(compressed.len())
+    }
+}
+
+/// cloud-init takes user data for a mail message if this stands anywhere in its first 4096 bytes,
+/// in a comment of a file as well (`convert_string` in its `user_data.py`).
+fn taken_for_mail(document: &str) -> bool {
+    let head = &document.as_bytes()[..document.len().min(4096)];
+    head.to_ascii_lowercase()
+        .windows(b"mime-version:".len())
+        .any(|window| window == b"mime-version:")
+}
+
+fn compressed(document: &str) -> Zeroizing<Vec<u8>> {
+    let encoded = Zeroizing::new(STANDARD.encode(gzip(document.as_bytes())));
+    let lines = encoded.len() / LINE + 1;
+    let size = COMPRESSED_HEADER.len() + encoded.len() + lines;
+    let mut message = Zeroizing::new(Vec::with_capacity(size));
+    message.extend_from_slice(COMPRESSED_HEADER.as_bytes());
+    for line in encoded.as_bytes().chunks(LINE) {
+        message.extend_from_slice(line);
+        message.push(b'\n');
+    }
+    message
+}
+
+/// gzip with nothing in its header that could differ: no time, no name, system "unknown".
+pub(super) fn gzip(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    let buffer = Vec::with_capacity(bytes.len() + 1024);
+    let mut encoder = GzBuilder::new()
+        .mtime(0)
+        .operating_system(255)
+        .write(buffer, Compression::best());
+    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    Zeroizing::new(written.expect("a Vec takes every write"))
+}
