@@ -3,7 +3,7 @@
 //! The pure rooms decide (no client, no clock, no randomness, no async):
 //! [`domain`], [`versions`], [`pki`] except its `issue`, [`manifests`], `machine_config`,
 //! [`membership`]. The thin edges act: [`etcd`], [`target`], [`kube_ext`], `controllers`,
-//! `runtime`. `tests/layout.rs` keeps the wall.
+//! [`runtime`]. `tests/layout.rs` keeps the wall.
 
 pub mod controllers;
 pub mod crd;
@@ -14,6 +14,7 @@ pub mod machine_config;
 pub mod manifests;
 pub mod membership;
 pub mod pki;
+pub mod runtime;
 pub mod target;
 pub mod versions;
 pub mod yaml;

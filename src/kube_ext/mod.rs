@@ -4,3 +4,6 @@
 //! retries: whoever calls asks again on the next pass. A new verb goes into the file of its kind.
 
 pub mod apply;
+pub mod delete;
+pub mod events;
+pub mod owner;

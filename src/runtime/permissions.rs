@@ -1,0 +1,72 @@
+//! Every permission the operator needs, in one table: the start-up check asks for these, and
+//! `tests/chart.rs` compares them with what the chart grants. Nothing is cluster-scoped.
+
+/// The namespace in which a permission is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Each namespace whose objects are reconciled.
+    Watched,
+    /// The operator's own namespace.
+    Own,
+}
+
+/// Verbs on one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission {
+    pub place: Place,
+    /// API group; empty for the core group.
+    pub group: &'static str,
+    /// Plural name, with the subresource after a slash.
+    pub resource: &'static str,
+    pub verbs: &'static [&'static str],
+}
+
+/// API group of our own kinds.
+const SEEDBED: &str = "seedbed.dev";
+
+const fn watched(
+    group: &'static str,
+    resource: &'static str,
+    verbs: &'static [&'static str],
+) -> Permission {
+    Permission {
+        place: Place::Watched,
+        group,
+        resource,
+        verbs,
+    }
+}
+
+/// What the operator asks of the seed cluster.
+pub const PERMISSIONS: &[Permission] = &[
+    watched(SEEDBED, "controlplanes", &["get", "list", "watch"]),
+    watched(SEEDBED, "controlplanes/status", &["patch"]),
+    // Owner references with blockOwnerDeletion need it where the admission plugin
+    // OwnerReferencesPermissionEnforcement is on.
+    watched(SEEDBED, "controlplanes/finalizers", &["update"]),
+    watched(
+        SEEDBED,
+        "etcdclusters",
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
+    watched(SEEDBED, "etcdclusters/status", &["patch"]),
+    watched(SEEDBED, "etcdclusters/finalizers", &["update"]),
+    watched(SEEDBED, "nodepools", &["get", "list", "watch"]),
+    watched(SEEDBED, "nodepools/status", &["patch"]),
+    watched(SEEDBED, "nodepools/finalizers", &["update"]),
+    watched(
+        "",
+        "secrets",
+        &[
+            "get", "list", "watch", "create", "update", "patch", "delete",
+        ],
+    ),
+    watched("", "configmaps", &["get"]),
+    watched("events.k8s.io", "events", &["create", "patch"]),
+    Permission {
+        place: Place::Own,
+        group: "coordination.k8s.io",
+        resource: "leases",
+        verbs: &["get", "create", "update"],
+    },
+];
