@@ -160,6 +160,27 @@ impl Network {
     }
 }
 
+/// A CNI configuration (`/etc/cni/net.d/*.conflist`) that gives pods addresses out of `pods`, the
+/// range of one machine: bridge, host-local, portmap. With [`Network::route_pods`] for each
+/// machine, pods reach each other.
+pub fn cni_conflist(pods: Ipv4Net) -> String {
+    let configuration = serde_json::json!({
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": "cni0",
+                "isDefaultGateway": true,
+                "hairpinMode": true,
+                "ipam": {"type": "host-local", "ranges": [[{"subnet": pods.to_string()}]]},
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    });
+    format!("{configuration:#}\n")
+}
+
 // Interface names are limited to 15 characters; the host part of the address is unique.
 fn port(address: Ipv4Addr) -> String {
     let [_, second, third, fourth] = address.octets();

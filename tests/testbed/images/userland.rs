@@ -32,7 +32,10 @@ pub fn layer(root: &Path, programs: &[&str], folders: &[&str]) -> Result<Layer> 
     }
     for folder in folders {
         for entry in fs::read_dir(root.join(relative(Path::new(folder))))? {
-            wanted.insert(resolve(root, &Path::new(folder).join(entry?.file_name()))?);
+            let path = Path::new(folder).join(entry?.file_name());
+            let real = resolve(root, &path)?;
+            layer = alias(layer, &path, &real);
+            wanted.insert(real);
         }
     }
     let mut files = wanted.clone();

@@ -1,7 +1,9 @@
 //! A machine's disk: an overlay over the shared root, a containerd store, and the cloud-init seed.
 
 use std::{
+    collections::BTreeMap,
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -91,6 +93,23 @@ impl Disk {
         let meta = format!("instance-id: {name}-{count}\nlocal-hostname: {name}\n");
         self.write("var/lib/cloud/seed/nocloud/user-data", user_data)?;
         self.write("var/lib/cloud/seed/nocloud/meta-data", meta.as_bytes())
+    }
+
+    /// Makes the names in the network known, as a data centre's DNS would.
+    pub(super) fn add_hosts(&self, hosts: &BTreeMap<String, Ipv4Addr>) -> Result<()> {
+        let file = self.root().join("etc/hosts");
+        let mut text = fs::read_to_string(&file).unwrap_or_default();
+        for line in ["127.0.0.1 localhost".to_owned()].into_iter().chain(
+            hosts
+                .iter()
+                .map(|(name, address)| format!("{address} {name}")),
+        ) {
+            if !text.lines().any(|present| present == line) {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        }
+        self.write("etc/hosts", text.as_bytes())
     }
 
     fn write(&self, path: &str, content: &[u8]) -> Result<()> {

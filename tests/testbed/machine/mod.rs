@@ -5,9 +5,11 @@
 //! `reimage` or `destroy`; `power_off` and `boot` keep it, like pulling the plug of a real one.
 //!
 //! Must never: look into Seedbed's Secrets or change user data; bytes go in as they are.
-//! `disk` makes and wipes disks, `cgroup` contains the processes.
+//! `disk` makes and wipes disks, `cgroup` contains the processes, `kubeadm` is the baseline that
+//! benchmarks compare with.
 mod cgroup;
 mod disk;
+pub mod kubeadm;
 
 use std::{
     fs,
@@ -39,6 +41,7 @@ pub struct Machine {
     address: Ipv4Addr,
     namespace: String,
     cgroup: String,
+    network: Network,
     state: StateDir,
     disk: Disk,
     process: Mutex<Option<Process>>,
@@ -69,6 +72,7 @@ impl Machine {
             address,
             namespace,
             cgroup,
+            network: network.clone(),
             state,
             disk,
             process: Mutex::default(),
@@ -110,6 +114,7 @@ impl Machine {
             self.name
         );
         cgroup::create(&self.cgroup)?;
+        self.disk.add_hosts(&self.network.attached())?;
         let mut command = Command::new("sh");
         command.args([
             "-c",
