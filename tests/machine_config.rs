@@ -294,9 +294,28 @@ fn hashes_are_those_of_the_contents() {
     );
 }
 
+/// Up to eight files with different names.
+fn any_files() -> impl Strategy<Value = Vec<NodeFile>> {
+    let modes = prop::sample::select(vec![0o600, 0o644, 0o755, 0o400, 0o4755, 0o000]);
+    let owners = prop::sample::select(vec!["root:root", "etcd:etcd", "no:yes"]);
+    prop::collection::btree_map(
+        contents::any_segment(),
+        (contents::any_content(), modes, owners),
+        0..8,
+    )
+    .prop_map(|files| {
+        let one = |(name, (content, mode, owner)): (String, (Vec<u8>, u32, &str))| NodeFile {
+            mode,
+            owner: owner.to_owned(),
+            ..contents::file(&name, &content)
+        };
+        files.into_iter().map(one).collect()
+    })
+}
+
 proptest! {
     #[test]
-    fn any_files_round_trip(files in contents::any_files(), tight in any::<bool>()) {
+    fn any_files_round_trip(files in any_files(), tight in any::<bool>()) {
         let contents = of(files);
         let config = contents.assemble(contents.revision(), LARGE).expect("fits");
         assert_round_trip(contents.files(), &config.user_data);

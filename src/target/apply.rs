@@ -108,7 +108,8 @@ async fn bring_in_place(client: &Client, desired: &Desired) -> Result<bool, Obje
     if live.is_some_and(|live| difference(&object, &live).is_none()) {
         return Ok(false);
     }
-    let stored = server_side_apply(client, &resource, &object, FIELD_MANAGER, CALL_DEADLINE).await?;
+    let stored =
+        server_side_apply(client, &resource, &object, FIELD_MANAGER, CALL_DEADLINE).await?;
     match difference(&object, &stored) {
         None => Ok(true),
         Some(path) => Err(ObjectError::KeptOtherwise(path)),

@@ -26,10 +26,7 @@ pub(super) fn objects(
         "ClusterConfiguration",
         to_yaml("ClusterConfiguration", &configuration)?,
     );
-    let objects = [
-        kubeadm,
-        cluster_info(control_plane, ca_certificate_pem)?,
-    ];
+    let objects = [kubeadm, cluster_info(control_plane, ca_certificate_pem)?];
     Ok(objects
         .map(|object| Desired::new(Stage::Foundation, object))
         .into())
@@ -81,10 +78,18 @@ fn config_map(namespace: &str, name: &str, key: &str, content: String) -> Value 
 pub(super) fn sign(config_map: &mut Value) {
     let mut hash = Sha256::new();
     // The map is sorted by key.
-    for value in config_map["data"].as_object().into_iter().flat_map(Map::values) {
+    for value in config_map["data"]
+        .as_object()
+        .into_iter()
+        .flat_map(Map::values)
+    {
         hash.update(value.as_str().unwrap_or_default());
     }
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     config_map["metadata"]["annotations"] = json!({COMPONENT_CONFIG_HASH: format!("sha256:{hex}")});
 }
 

@@ -48,7 +48,10 @@ pub(super) fn objects(control_plane: &ControlPlane) -> Result<Vec<Desired>, Buil
         },
         Desired {
             live_wins: &["/spec/replicas"],
-            ..Desired::new(Stage::Addons, deployment(&versions::image(control_plane, Component::CoreDns)?))
+            ..Desired::new(
+                Stage::Addons,
+                deployment(&versions::image(control_plane, Component::CoreDns)?),
+            )
         },
         Desired::new(Stage::Addons, service(control_plane)?),
     ])
@@ -181,12 +184,12 @@ fn container(image: &str) -> Value {
 /// The Service at the tenth address of the first service range, which kubelets hand to pods.
 fn service(control_plane: &ControlPlane) -> Result<Value, BuildError> {
     let range = control_plane.service_cidrs.first();
-    let address = range.and_then(|range| range.nth_address(10)).ok_or_else(|| {
-        BuildError::NoDnsAddress(range.map(ToString::to_string).unwrap_or_default())
-    })?;
-    let port = |name: &str, port: u16, protocol: &str| {
-        json!({"name": name, "port": port, "protocol": protocol, "targetPort": port})
-    };
+    let address = range
+        .and_then(|range| range.nth_address(10))
+        .ok_or_else(|| {
+            BuildError::NoDnsAddress(range.map(ToString::to_string).unwrap_or_default())
+        })?;
+    let port = |name: &str, port: u16, protocol: &str| json!({"name": name, "port": port, "protocol": protocol, "targetPort": port});
     Ok(json!({
         "apiVersion": "v1",
         "kind": "Service",

@@ -41,24 +41,30 @@ fn differs(desired: &Value, live: &Value, field: &str, path: &mut String) -> boo
             Some(keys) => merged_list_differs(wanted, has, keys, path),
             None => {
                 wanted.len() != has.len()
-                    || wanted.iter().zip(has).enumerate().any(|(index, (wanted, has))| {
-                        element_differs(wanted, has, &index.to_string(), path)
-                    })
+                    || wanted
+                        .iter()
+                        .zip(has)
+                        .enumerate()
+                        .any(|(index, (wanted, has))| {
+                            element_differs(wanted, has, &index.to_string(), path)
+                        })
             }
         },
         (wanted, has) => wanted != has,
     }
 }
 
-fn merged_list_differs(
-    wanted: &[Value],
-    has: &[Value],
-    keys: &[&str],
-    path: &mut String,
-) -> bool {
+fn merged_list_differs(wanted: &[Value], has: &[Value], keys: &[&str], path: &mut String) -> bool {
     wanted.iter().any(|wanted| {
-        let name = keys.iter().map(|key| wanted[key].to_string()).collect::<Vec<_>>().join(",");
-        match has.iter().find(|has| keys.iter().all(|key| has[key] == wanted[key])) {
+        let name = keys
+            .iter()
+            .map(|key| wanted[key].to_string())
+            .collect::<Vec<_>>()
+            .join(",");
+        match has
+            .iter()
+            .find(|has| keys.iter().all(|key| has[key] == wanted[key]))
+        {
             Some(has) => element_differs(wanted, has, &name, path),
             None => {
                 path.push_str(&format!("[{name}]"));

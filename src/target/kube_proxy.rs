@@ -87,19 +87,29 @@ users:
 /// `KubeProxyConfiguration`: the zero values that Go writes, the user's fields over them, then
 /// kubeadm's defaults where a field is still empty.
 fn configuration(control_plane: &ControlPlane) -> Result<Value, BuildError> {
-    let first = control_plane.machines.first().ok_or(BuildError::NoMachine)?;
+    let first = control_plane
+        .machines
+        .first()
+        .ok_or(BuildError::NoMachine)?;
     let mut config = zero_configuration();
     for (field, value) in &control_plane.kube_proxy.config {
         if field != "apiVersion" && field != "kind" {
             merge(&mut config[field.as_str()], value);
         }
     }
-    let bind_address = if first.address.is_ipv6() { "::" } else { "0.0.0.0" };
+    let bind_address = if first.address.is_ipv6() {
+        "::"
+    } else {
+        "0.0.0.0"
+    };
     let pod_cidrs = comma_separated(&control_plane.pod_cidrs);
     let defaults = [
         ("/bindAddress", bind_address),
         ("/clusterCIDR", pod_cidrs.as_str()),
-        ("/clientConnection/kubeconfig", "/var/lib/kube-proxy/kubeconfig.conf"),
+        (
+            "/clientConnection/kubeconfig",
+            "/var/lib/kube-proxy/kubeconfig.conf",
+        ),
         ("/mode", "iptables"),
     ];
     for (pointer, default) in defaults {

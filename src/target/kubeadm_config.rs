@@ -26,8 +26,14 @@ pub(super) fn cluster_configuration(control_plane: &ControlPlane) -> Value {
         [
             ("apiServer", Value::Object(api_server)),
             ("apiVersion", json!("kubeadm.k8s.io/v1beta4")),
-            ("caCertificateValidityPeriod", json!(go_duration(control_plane.ca_validity))),
-            ("certificateValidityPeriod", json!(go_duration(control_plane.leaf_validity))),
+            (
+                "caCertificateValidityPeriod",
+                json!(go_duration(control_plane.ca_validity)),
+            ),
+            (
+                "certificateValidityPeriod",
+                json!(go_duration(control_plane.leaf_validity)),
+            ),
             ("certificatesDir", json!(control_plane.certificates_dir)),
             ("clusterName", json!(control_plane.cluster_name)),
             (
@@ -42,14 +48,26 @@ pub(super) fn cluster_configuration(control_plane: &ControlPlane) -> Value {
                     core_dns.image_tag.as_deref(),
                 ),
             ),
-            ("encryptionAlgorithm", json!(algorithm(control_plane.key_algorithm))),
+            (
+                "encryptionAlgorithm",
+                json!(algorithm(control_plane.key_algorithm)),
+            ),
             ("etcd", json!({"local": local_etcd(control_plane)})),
             ("imageRepository", json!(control_plane.image_repository)),
             ("kind", json!("ClusterConfiguration")),
-            ("kubernetesVersion", json!(control_plane.version.to_string())),
+            (
+                "kubernetesVersion",
+                json!(control_plane.version.to_string()),
+            ),
             ("networking", networking(control_plane)),
-            ("proxy", image_meta(control_plane.kube_proxy.disabled, None, None)),
-            ("scheduler", Value::Object(component(&control_plane.scheduler))),
+            (
+                "proxy",
+                image_meta(control_plane.kube_proxy.disabled, None, None),
+            ),
+            (
+                "scheduler",
+                Value::Object(component(&control_plane.scheduler)),
+            ),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
@@ -126,7 +144,11 @@ fn component(component: &Component) -> Map<String, Value> {
     let mut object = Map::new();
     put(&mut object, "extraArgs", args(extra_args));
     put(&mut object, "extraEnvs", envs(extra_envs));
-    put(&mut object, "extraVolumes", extra_volumes.iter().map(volume).collect());
+    put(
+        &mut object,
+        "extraVolumes",
+        extra_volumes.iter().map(volume).collect(),
+    );
     object
 }
 

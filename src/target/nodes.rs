@@ -120,7 +120,11 @@ async fn mark(client: &Client, node: &NodeView, change: NodeChange) -> Result<us
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        within(CALL_DEADLINE, api.patch(&node.name, &params, &Patch::Merge(patch))).await?;
+        within(
+            CALL_DEADLINE,
+            api.patch(&node.name, &params, &Patch::Merge(patch)),
+        )
+        .await?;
         written += 1;
     }
     if let Some(labels) = change.labels {
@@ -131,7 +135,11 @@ async fn mark(client: &Client, node: &NodeView, change: NodeChange) -> Result<us
             "metadata": {"name": node.name, "uid": node.uid, "labels": labels},
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        within(CALL_DEADLINE, api.patch(&node.name, &params, &Patch::Apply(patch))).await?;
+        within(
+            CALL_DEADLINE,
+            api.patch(&node.name, &params, &Patch::Apply(patch)),
+        )
+        .await?;
         written += 1;
     }
     Ok(written)

@@ -46,15 +46,17 @@ pub(super) fn certificate_identities() -> Vec<Desired> {
 /// What nodes and bootstrap tokens may do.
 pub(super) fn nodes_and_bootstrap() -> Vec<Desired> {
     let tokens = [group(BOOTSTRAP_TOKENS)];
-    let mut objects = vec![
-        cluster_role(
-            "kubeadm:get-nodes",
-            json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]),
-        ),
-    ];
+    let mut objects = vec![cluster_role(
+        "kubeadm:get-nodes",
+        json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]),
+    )];
     let bindings = [
         ("kubeadm:get-nodes", "kubeadm:get-nodes", &tokens),
-        ("kubeadm:kubelet-bootstrap", "system:node-bootstrapper", &tokens),
+        (
+            "kubeadm:kubelet-bootstrap",
+            "system:node-bootstrapper",
+            &tokens,
+        ),
         (
             "kubeadm:node-autoapprove-bootstrap",
             "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
@@ -67,7 +69,12 @@ pub(super) fn nodes_and_bootstrap() -> Vec<Desired> {
         ),
     ];
     for (name, role, subjects) in bindings {
-        objects.push(cluster_role_binding(Stage::Foundation, name, role, subjects));
+        objects.push(cluster_role_binding(
+            Stage::Foundation,
+            name,
+            role,
+            subjects,
+        ));
     }
     objects.extend(config_map_readers(
         "kube-system",

@@ -136,19 +136,3 @@ pub fn any_content() -> impl Strategy<Value = Vec<u8>> {
 pub fn any_segment() -> impl Strategy<Value = String> {
     "[^/\\x00-\\x1f\\x7f-\\u{9f}]{1,20}".prop_filter("plain segment", |s| s != "." && s != "..")
 }
-
-/// Up to eight files with different names.
-pub fn any_files() -> impl Strategy<Value = Vec<NodeFile>> {
-    let modes = prop::sample::select(vec![0o600, 0o644, 0o755, 0o400, 0o4755, 0o000]);
-    let owners = prop::sample::select(vec!["root:root", "etcd:etcd", "no:yes"]);
-    prop::collection::btree_map(any_segment(), (any_content(), modes, owners), 0..8).prop_map(
-        |files| {
-            let one = |(name, (content, mode, owner)): (String, (Vec<u8>, u32, &str))| NodeFile {
-                mode,
-                owner: owner.to_owned(),
-                ..file(&name, &content)
-            };
-            files.into_iter().map(one).collect()
-        },
-    )
-}

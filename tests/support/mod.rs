@@ -1,0 +1,3 @@
+//! What several tests need, beside the testbed.
+
+pub mod cloud_init;
