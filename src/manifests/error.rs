@@ -1,6 +1,7 @@
 //! Why a machine has no files.
 
 use crate::pki::Leaf;
+use crate::pki::inventory::InventoryError;
 use crate::versions::UnsupportedVersion;
 use crate::yaml::YamlError;
 
@@ -9,6 +10,8 @@ use crate::yaml::YamlError;
 pub enum ManifestError {
     #[error(transparent)]
     Version(#[from] UnsupportedVersion),
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
     #[error(transparent)]
     Yaml(#[from] YamlError),
     #[error("a manifest cannot be written as JSON")]

@@ -8,8 +8,8 @@ use super::{
     ManifestError, NodeFile, apiserver, controller_manager, etcd, kubelet, os_preparation,
     scheduler,
 };
-use crate::domain::{CaKeyPlacement, ControlPlane, Founding, Machine, Profile};
-use crate::pki::{ClusterPki, KeyPair, Leaf, MachinePki};
+use crate::domain::{CaKeyPlacement, ControlPlane, Founding, HostPort, Machine};
+use crate::pki::{CertSpec, ClusterPki, KeyPair, Leaf, MachinePki, inventory};
 
 /// Folder of kubeconfigs; the one of static pods lies in it.
 const KUBERNETES_DIR: &str = "/etc/kubernetes";
@@ -19,9 +19,8 @@ const KUBELET_DIR: &str = "/var/lib/kubelet";
 /// (`machineConfig.files`) are not among them.
 ///
 /// Profile `Kubeadm` gives what `kubeadm init` leaves on the first machine and
-/// `kubeadm join --control-plane` on the others. `Standard` leaves out what no component reads:
-/// administrator kubeconfigs, the etcd health check's client, and the CA keys that
-/// `caKeysOnNodes` does not name.
+/// `kubeadm join --control-plane` on the others. Which leaves a profile has is the inventory's
+/// business ([`inventory::machine_leaves`]); which CA keys, `caKeysOnNodes`'.
 pub fn machine_files(
     control_plane: &ControlPlane,
     machine: &Machine,
@@ -36,8 +35,8 @@ pub fn machine_files(
         leaves,
     };
     let mut files = Vec::new();
-    renderer.certificates(&mut files)?;
-    renderer.kubeconfigs(&mut files)?;
+    renderer.authorities(&mut files);
+    renderer.leaves(&mut files)?;
     renderer.manifests(&mut files, founding)?;
     renderer.kubelet(&mut files)?;
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -51,18 +50,36 @@ struct Renderer<'a> {
     leaves: &'a MachinePki,
 }
 
-/// A kubeconfig on the machine.
-struct KubeconfigFile {
-    name: &'static str,
-    leaf: Leaf,
-    /// Common name of the certificate.
-    user: String,
-    /// Whether it goes through the endpoint, or to the machine's own API server.
-    through_endpoint: bool,
+/// Where a leaf goes.
+enum Place {
+    /// Certificate and key in files of this name, below the certificates' folder.
+    Pair(&'static str),
+    /// Embedded in a kubeconfig that talks to the machine's own API server.
+    LocalKubeconfig(&'static str),
+    /// Embedded in a kubeconfig that goes through the endpoint.
+    EndpointKubeconfig(&'static str),
+}
+
+fn place(leaf: Leaf) -> Place {
+    match leaf {
+        Leaf::ApiServer => Place::Pair("apiserver"),
+        Leaf::ApiServerKubeletClient => Place::Pair("apiserver-kubelet-client"),
+        Leaf::ApiServerEtcdClient => Place::Pair("apiserver-etcd-client"),
+        Leaf::FrontProxyClient => Place::Pair("front-proxy-client"),
+        Leaf::EtcdServer => Place::Pair("etcd/server"),
+        Leaf::EtcdPeer => Place::Pair("etcd/peer"),
+        Leaf::EtcdHealthcheckClient => Place::Pair("etcd/healthcheck-client"),
+        Leaf::AdminKubeconfig => Place::EndpointKubeconfig("admin.conf"),
+        Leaf::SuperAdminKubeconfig => Place::EndpointKubeconfig("super-admin.conf"),
+        Leaf::ControllerManagerKubeconfig => Place::LocalKubeconfig("controller-manager.conf"),
+        Leaf::SchedulerKubeconfig => Place::LocalKubeconfig("scheduler.conf"),
+        // Since 1.33 (ControlPlaneKubeletLocalMode).
+        Leaf::KubeletKubeconfig => Place::LocalKubeconfig("kubelet.conf"),
+    }
 }
 
 impl Renderer<'_> {
-    fn certificates(&self, files: &mut Vec<NodeFile>) -> Result<(), ManifestError> {
+    fn authorities(&self, files: &mut Vec<NodeFile>) {
         let cluster = self.cluster;
         let all_keys = self.control_plane.ca_keys_on_nodes == CaKeyPlacement::All;
         // The controller manager signs kubelet certificates with the cluster CA's key.
@@ -77,101 +94,49 @@ impl Renderer<'_> {
                 files.push(self.key(name, authority));
             }
         }
-        for (leaf, name) in self.leaf_files() {
-            let pair = self.leaf(leaf)?;
-            files.push(self.certificate(name, pair));
-            files.push(self.key(name, pair));
-        }
         let service_account = &cluster.service_account;
         files.push(self.pki_file("sa.pub", 0o600, &service_account.public_pem));
         files.push(self.pki_file("sa.key", 0o600, &service_account.private_pem));
-        Ok(())
     }
 
-    /// Leaf certificates that lie in files, by name below the certificates' folder.
-    fn leaf_files(&self) -> Vec<(Leaf, &'static str)> {
-        let mut leaves = vec![
-            (Leaf::ApiServer, "apiserver"),
-            (Leaf::ApiServerKubeletClient, "apiserver-kubelet-client"),
-            (Leaf::ApiServerEtcdClient, "apiserver-etcd-client"),
-            (Leaf::FrontProxyClient, "front-proxy-client"),
-            (Leaf::EtcdServer, "etcd/server"),
-            (Leaf::EtcdPeer, "etcd/peer"),
-        ];
-        match self.control_plane.profile {
-            Profile::Kubeadm => {
-                leaves.push((Leaf::EtcdHealthcheckClient, "etcd/healthcheck-client"));
+    /// The leaves that the inventory lists for this machine and profile.
+    fn leaves(&self, files: &mut Vec<NodeFile>) -> Result<(), ManifestError> {
+        let specs = inventory::machine_leaves(self.control_plane, self.machine)?;
+        let local = self.machine.api_endpoint();
+        let endpoint = self.control_plane.endpoint.as_ref().unwrap_or(&local);
+        for (leaf, spec) in &specs {
+            let pair = self.leaf(*leaf)?;
+            match place(*leaf) {
+                Place::Pair(name) => {
+                    files.push(self.certificate(name, pair));
+                    files.push(self.key(name, pair));
+                }
+                Place::LocalKubeconfig(name) => {
+                    files.push(self.kubeconfig(name, &local, spec, pair)?);
+                }
+                Place::EndpointKubeconfig(name) => {
+                    files.push(self.kubeconfig(name, endpoint, spec, pair)?);
+                }
             }
-            Profile::Standard => {}
-        }
-        leaves
-    }
-
-    fn kubeconfigs(&self, files: &mut Vec<NodeFile>) -> Result<(), ManifestError> {
-        for file in self.kubeconfig_files() {
-            let server = match &self.control_plane.endpoint {
-                Some(endpoint) if file.through_endpoint => endpoint.clone(),
-                _ => self.machine.api_endpoint(),
-            };
-            let text = kubeconfig(&Kubeconfig {
-                cluster: &self.control_plane.cluster_name,
-                server: &format!("https://{server}"),
-                ca_pem: &self.cluster.ca.certificate_pem,
-                user: &file.user,
-                client: self.leaf(file.leaf)?,
-            })?;
-            files.push(node_file(
-                format!("{KUBERNETES_DIR}/{}", file.name),
-                0o600,
-                &text,
-            ));
         }
         Ok(())
     }
 
-    fn kubeconfig_files(&self) -> Vec<KubeconfigFile> {
-        let file = |name, leaf, user: &str, through_endpoint| KubeconfigFile {
-            name,
-            leaf,
-            user: user.to_owned(),
-            through_endpoint,
-        };
-        let mut kubeconfigs = vec![
-            file(
-                "controller-manager.conf",
-                Leaf::ControllerManagerKubeconfig,
-                "system:kube-controller-manager",
-                false,
-            ),
-            file(
-                "scheduler.conf",
-                Leaf::SchedulerKubeconfig,
-                "system:kube-scheduler",
-                false,
-            ),
-            // Its own API server since 1.33 (ControlPlaneKubeletLocalMode).
-            file(
-                "kubelet.conf",
-                Leaf::KubeletKubeconfig,
-                &format!("system:node:{}", self.machine.name),
-                false,
-            ),
-        ];
-        if self.control_plane.profile == Profile::Kubeadm {
-            let admin = Leaf::AdminKubeconfig;
-            kubeconfigs.push(file("admin.conf", admin, "kubernetes-admin", true));
-            let first = self.control_plane.machines.first();
-            if first.is_some_and(|first| first.name == self.machine.name) {
-                let leaf = Leaf::SuperAdminKubeconfig;
-                kubeconfigs.push(file(
-                    "super-admin.conf",
-                    leaf,
-                    "kubernetes-super-admin",
-                    true,
-                ));
-            }
-        }
-        kubeconfigs
+    fn kubeconfig(
+        &self,
+        name: &str,
+        server: &HostPort,
+        spec: &CertSpec,
+        client: &KeyPair,
+    ) -> Result<NodeFile, ManifestError> {
+        let text = kubeconfig(&Kubeconfig {
+            cluster: &self.control_plane.cluster_name,
+            server: &format!("https://{server}"),
+            ca_pem: &self.cluster.ca.certificate_pem,
+            user: &spec.subject.common_name,
+            client,
+        })?;
+        Ok(node_file(format!("{KUBERNETES_DIR}/{name}"), 0o600, &text))
     }
 
     fn manifests(
