@@ -22,11 +22,14 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use time::OffsetDateTime;
 
-use super::inventory::{self, InventoryError};
+use super::certificate::is_plain;
+use super::inventory::InventoryError;
 use super::key::{CryptoError, KeyError, PrivateKey};
+use super::plan::plan;
+use super::state::{PkiState, Secrets};
 use super::{Ca, CertSpec, ClusterPki, KeyPair, MachinePki, ServiceAccountKeys, Usage};
 use crate::crd::KeyAlgorithm;
-use crate::domain::{ControlPlane, Machine, NodeName};
+use crate::domain::{ControlPlane, NodeName};
 
 /// How far certificates are dated back, so that clocks which are a little late accept them
 /// (kubeadm's `CertificateBackdate`).
@@ -47,9 +50,17 @@ pub enum IssueError {
     Inventory(#[from] InventoryError),
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    #[error("a plan with problems cannot be carried out")]
+    Problems,
+    #[error("the CA that has to sign a certificate is neither stored nor part of the plan")]
+    NoSigner,
     #[error("the certificate could not be made")]
     Certificate(#[from] rcgen::Error),
 }
+
+mod carry_out;
+
+pub use carry_out::{Issued, carry_out};
 
 static GENERATED_KEYS: AtomicU64 = AtomicU64::new(0);
 
@@ -97,60 +108,23 @@ pub fn issue_leaf(
     leaf_signed_by(&signer, spec, algorithm, validity, now)
 }
 
-/// A whole new set of CAs and service-account keys for a control plane.
-pub fn issue_cluster(
-    control_plane: &ControlPlane,
-    now: Timestamp,
-) -> Result<ClusterPki, IssueError> {
-    let algorithm = control_plane.key_algorithm;
-    let new = |ca| issue_ca(ca, algorithm, control_plane.ca_validity, now);
-    Ok(ClusterPki {
-        ca: new(Ca::Cluster)?,
-        etcd_ca: new(Ca::Etcd)?,
-        front_proxy_ca: new(Ca::FrontProxy)?,
-        service_account: issue_service_account(algorithm)?,
-    })
-}
-
-/// Every leaf that a machine must have, new.
-pub fn issue_machine(
-    control_plane: &ControlPlane,
-    machine: &Machine,
-    cluster: &ClusterPki,
-    now: Timestamp,
-) -> Result<MachinePki, IssueError> {
-    let specs = inventory::machine_leaves(control_plane, machine)?;
-    specs
-        .iter()
-        .map(|(leaf, spec)| {
-            let pair = issue_leaf(
-                spec,
-                cluster.ca(spec.signer),
-                control_plane.key_algorithm,
-                control_plane.leaf_validity,
-                now,
-            )?;
-            Ok((*leaf, pair))
-        })
-        .collect()
-}
-
 /// All certificates and keys of a control plane, new: what `seedbed render` starts from when it is
 /// given no folder of its own, and what the benchmark of key generation measures.
 pub fn issue_control_plane(
     control_plane: &ControlPlane,
     now: Timestamp,
 ) -> Result<(ClusterPki, BTreeMap<NodeName, MachinePki>), IssueError> {
-    let cluster = issue_cluster(control_plane, now)?;
-    let machines = control_plane
-        .machines
-        .iter()
-        .map(|machine| {
-            let pki = issue_machine(control_plane, machine, &cluster, now)?;
-            Ok((machine.name.clone(), pki))
-        })
-        .collect::<Result<_, IssueError>>()?;
-    Ok((cluster, machines))
+    let state = PkiState::read(&control_plane.name, &Secrets::default());
+    let plan = plan(control_plane, &state, false, now)?;
+    let mut issued = carry_out(control_plane, &state, &plan, now)?;
+    let mut ca = |ca| issued.cas.remove(&ca).ok_or(IssueError::NoSigner);
+    let cluster = ClusterPki {
+        ca: ca(Ca::Cluster)?,
+        etcd_ca: ca(Ca::Etcd)?,
+        front_proxy_ca: ca(Ca::FrontProxy)?,
+        service_account: issued.service_account.ok_or(IssueError::NoSigner)?,
+    };
+    Ok((cluster, issued.machines))
 }
 
 /// A CA that is ready to sign.
@@ -169,13 +143,11 @@ impl Signer {
             .map_err(|_| wrong("it is not a PEM certificate"))?;
         let (_, certificate) = x509_parser::parse_x509_certificate(&der)
             .map_err(|_| wrong("it is not an X.509 certificate"))?;
-        // rcgen panics on an empty set and cannot repeat a set of several attributes.
-        if certificate
-            .subject()
-            .iter()
-            .any(|rdn| rdn.iter().count() != 1)
-        {
-            return Err(wrong("its subject has a multi-valued or empty part"));
+        // rcgen panics on an empty part and cannot repeat one of several attributes.
+        if !is_plain(certificate.subject()) {
+            return Err(wrong(
+                "its subject repeats an attribute or has a part of several",
+            ));
         }
         let not_before = Timestamp::from_second(certificate.validity().not_before.timestamp())
             .map_err(|_| wrong("its notBefore is out of range"))?;
@@ -220,7 +192,7 @@ fn leaf_signed_by(
         .map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
     if parsed.issuer().as_raw() != signer.subject {
         return Err(IssueError::SignerCertificate(
-            "its subject repeats an attribute or has an encoding that cannot be reproduced",
+            "its subject has an encoding that cannot be reproduced",
         ));
     }
     pair(certificate.pem(), &key)

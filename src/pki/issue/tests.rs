@@ -4,8 +4,8 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::*;
 
 use super::*;
-use crate::pki::Subject;
 use crate::pki::fixture::control_plane;
+use crate::pki::{Subject, inventory};
 
 const YEAR: Duration = Duration::from_secs(8760 * 3600);
 

@@ -1,0 +1,348 @@
+//! Stored Secrets as certificates and keys, and back.
+//!
+//! Reading checks what time and spec do not change: the halves of a pair, the chain to the CA.
+//! Whether a certificate is still the right one is `policy`'s question.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::PemObject;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::certificate::{Certificate, is_public_half};
+use super::key::{KeyError, PrivateKey};
+use super::problem::{Defect, PkiProblem};
+use super::secret_names::{self, CERTIFICATE, PRIVATE_KEY, VALUE};
+use super::{Ca, ClusterPki, KeyPair, Leaf, MachinePki, ServiceAccountKeys};
+use crate::domain::{ControlPlane, NodeName};
+
+/// Data of a Secret. Never print it.
+pub type SecretData = BTreeMap<String, ByteString>;
+
+/// Data of the Secrets that exist, as read live. A Secret that does not exist is left out.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    pub cas: BTreeMap<Ca, SecretData>,
+    pub service_account: Option<SecretData>,
+    /// By machine.
+    pub machines: BTreeMap<NodeName, SecretData>,
+    /// The administrators' kubeconfig.
+    pub kubeconfig: Option<SecretData>,
+}
+
+/// A pair and what its certificate says.
+#[derive(Clone)]
+pub struct Stored {
+    pub pair: KeyPair,
+    pub certificate: Certificate,
+    /// Secret and key of its data that hold the certificate.
+    pub(super) secret: String,
+    pub(super) key: String,
+}
+
+/// Everything stored for a control plane. A missing entry is a missing Secret (CAs,
+/// service-account keys) or a missing pair of keys in one (leaves).
+#[derive(Clone, Debug)]
+pub struct PkiState {
+    /// Name of the control plane, the prefix of every Secret.
+    pub control_plane: String,
+    pub cas: BTreeMap<Ca, Result<Stored, PkiProblem>>,
+    pub service_account: Option<Result<ServiceAccountKeys, PkiProblem>>,
+    pub leaves: BTreeMap<NodeName, BTreeMap<Leaf, Result<Stored, PkiProblem>>>,
+    /// The client pair in the administrators' kubeconfig.
+    pub cluster_admin: Option<Result<Stored, PkiProblem>>,
+}
+
+impl PkiState {
+    /// Reads what is stored.
+    pub fn read(control_plane: &str, secrets: &Secrets) -> Self {
+        let cas: BTreeMap<_, _> = secrets
+            .cas
+            .iter()
+            .map(|(id, data)| (*id, stored_ca(&secret_names::ca(control_plane, *id), data)))
+            .collect();
+        let leaves = secrets
+            .machines
+            .iter()
+            .map(|(machine, data)| {
+                let secret = secret_names::machine_certificates(control_plane, machine);
+                (machine.clone(), stored_leaves(&secret, data))
+            })
+            .collect();
+        let service_account = secrets
+            .service_account
+            .as_ref()
+            .map(|data| self::service_account(&secret_names::service_account(control_plane), data));
+        let cluster_admin = secrets
+            .kubeconfig
+            .as_ref()
+            .map(|data| kubeconfig_client(&secret_names::kubeconfig(control_plane), data));
+        Self {
+            control_plane: control_plane.to_owned(),
+            cas,
+            service_account,
+            leaves,
+            cluster_admin,
+        }
+    }
+
+    /// What all machines share; `None` while something is missing or defective.
+    pub fn cluster(&self) -> Option<ClusterPki> {
+        let ca = |id| Some(self.cas.get(&id)?.as_ref().ok()?.pair.clone());
+        Some(ClusterPki {
+            ca: ca(Ca::Cluster)?,
+            etcd_ca: ca(Ca::Etcd)?,
+            front_proxy_ca: ca(Ca::FrontProxy)?,
+            service_account: self.service_account.as_ref()?.as_ref().ok()?.clone(),
+        })
+    }
+
+    /// The leaves of `wanted` that a machine has; `None` while one is missing or defective. Leaves
+    /// that are stored but not wanted (any more) are left out.
+    pub fn machine<'a>(
+        &self,
+        machine: &NodeName,
+        wanted: impl IntoIterator<Item = &'a Leaf>,
+    ) -> Option<MachinePki> {
+        let leaves = self.leaves.get(machine)?;
+        wanted
+            .into_iter()
+            .map(|leaf| Some((*leaf, leaves.get(leaf)?.as_ref().ok()?.pair.clone())))
+            .collect()
+    }
+
+    /// When each stored certificate of the control plane expires, by `<Secret>/<key>`. Machines
+    /// that are no longer served are left out.
+    pub fn expiries(&self, control_plane: &ControlPlane) -> BTreeMap<String, Timestamp> {
+        let name = &self.control_plane;
+        let cas = self.cas.iter().filter_map(|(id, stored)| {
+            let not_after = stored.as_ref().ok()?.certificate.not_after;
+            let secret = secret_names::ca(name, *id);
+            Some((format!("{secret}/{CERTIFICATE}"), not_after))
+        });
+        let machines = control_plane.machines.iter();
+        let leaves = machines
+            .filter_map(|machine| self.leaves.get_key_value(&machine.name))
+            .flat_map(|(machine, leaves)| {
+                let secret = secret_names::machine_certificates(name, machine);
+                leaves.iter().filter_map(move |(leaf, stored)| {
+                    let not_after = stored.as_ref().ok()?.certificate.not_after;
+                    let key = secret_names::leaf_certificate(*leaf);
+                    Some((format!("{secret}/{key}"), not_after))
+                })
+            });
+        let admin = self.cluster_admin.iter().filter_map(|stored| {
+            let not_after = stored.as_ref().ok()?.certificate.not_after;
+            let secret = secret_names::kubeconfig(name);
+            Some((format!("{secret}/{VALUE}"), not_after))
+        });
+        cas.chain(leaves).chain(admin).collect()
+    }
+}
+
+/// The CA of one Secret: ours, or one that a user brought, as a bundle or with a PKCS#8 key too.
+/// The Secret may have any type, `kubernetes.io/tls` included.
+pub fn ca(secret: &str, data: &SecretData) -> Result<KeyPair, PkiProblem> {
+    stored_ca(secret, data).map(|stored| stored.pair)
+}
+
+fn stored_ca(secret: &str, data: &SecretData) -> Result<Stored, PkiProblem> {
+    let at = |key: &str, defect| problem(secret, key, defect);
+    if data.contains_key(CERTIFICATE) && !data.contains_key(PRIVATE_KEY) {
+        return Err(at(PRIVATE_KEY, Defect::ExternalCa));
+    }
+    let stored = stored_pair(secret, data, CERTIFICATE, PRIVATE_KEY)?;
+    if !stored.certificate.signs_certificates {
+        return Err(at(CERTIFICATE, Defect::NotACa));
+    }
+    if !stored.certificate.subject_can_be_an_issuer() {
+        return Err(at(CERTIFICATE, Defect::Subject));
+    }
+    Ok(stored)
+}
+
+/// The service-account keys of one Secret: `tls.crt` is the public key.
+pub fn service_account(secret: &str, data: &SecretData) -> Result<ServiceAccountKeys, PkiProblem> {
+    let at = |key: &str, defect| problem(secret, key, defect);
+    let (private, private_pem) = private_key(secret, data, PRIVATE_KEY)?;
+    let public = text(secret, data, CERTIFICATE, Defect::NotAPublicKey)?;
+    let der = SubjectPublicKeyInfoDer::from_pem_slice(public.as_bytes())
+        .map_err(|_| at(CERTIFICATE, Defect::NotAPublicKey))?;
+    if !is_public_half(&der, &private) {
+        return Err(at(CERTIFICATE, Defect::OtherPair(PRIVATE_KEY.to_owned())));
+    }
+    Ok(ServiceAccountKeys {
+        public_pem: public.to_owned(),
+        private_pem,
+    })
+}
+
+/// The client pair of the first user in a kubeconfig Secret.
+pub fn kubeconfig_client(secret: &str, data: &SecretData) -> Result<Stored, PkiProblem> {
+    let at = |defect| problem(secret, VALUE, defect);
+    let yaml = text(secret, data, VALUE, Defect::NotAKubeconfig)?;
+    let kubeconfig: Kubeconfig =
+        serde_saphyr::from_str(yaml).map_err(|_| at(Defect::NotAKubeconfig))?;
+    let user = kubeconfig.users.into_iter().next();
+    let user = user.ok_or_else(|| at(Defect::NotAKubeconfig))?.user;
+    let data = BTreeMap::from([
+        (CERTIFICATE.to_owned(), user.certificate),
+        (PRIVATE_KEY.to_owned(), user.key),
+    ]);
+    let mut stored =
+        stored_pair(secret, &data, CERTIFICATE, PRIVATE_KEY).map_err(|error| at(error.defect))?;
+    VALUE.clone_into(&mut stored.key);
+    Ok(stored)
+}
+
+/// The part of a kubeconfig that holds client certificates.
+#[derive(Deserialize)]
+struct Kubeconfig {
+    users: Vec<NamedUser>,
+}
+
+#[derive(Deserialize)]
+struct NamedUser {
+    user: User,
+}
+
+#[derive(Deserialize)]
+struct User {
+    #[serde(rename = "client-certificate-data")]
+    certificate: ByteString,
+    #[serde(rename = "client-key-data")]
+    key: ByteString,
+}
+
+fn stored_leaves(secret: &str, data: &SecretData) -> BTreeMap<Leaf, Result<Stored, PkiProblem>> {
+    Leaf::ALL
+        .into_iter()
+        .filter_map(|leaf| {
+            let certificate = secret_names::leaf_certificate(leaf);
+            let key = secret_names::leaf_key(leaf);
+            (data.contains_key(&certificate) || data.contains_key(&key))
+                .then(|| (leaf, stored_pair(secret, data, &certificate, &key)))
+        })
+        .collect()
+}
+
+fn stored_pair(
+    secret: &str,
+    data: &SecretData,
+    certificate_key: &str,
+    private_key_key: &str,
+) -> Result<Stored, PkiProblem> {
+    let at = |defect| problem(secret, certificate_key, defect);
+    let pem = text(secret, data, certificate_key, Defect::NotACertificate)?;
+    let bundle = Certificate::bundle(pem.as_bytes());
+    let bundle = bundle.ok_or_else(|| at(Defect::NotACertificate))?;
+    let (key, key_pem) = private_key(secret, data, private_key_key)?;
+    let mut certificates = bundle.into_iter();
+    let own = certificates.next();
+    let certificate = own.ok_or_else(|| at(Defect::NotACertificate))?;
+    if !certificate.belongs_to(&key) {
+        let defect = if certificates.any(|other| other.belongs_to(&key)) {
+            Defect::OwnCertificateNotFirst
+        } else {
+            Defect::OtherPair(private_key_key.to_owned())
+        };
+        return Err(at(defect));
+    }
+    Ok(Stored {
+        pair: KeyPair {
+            certificate_pem: pem.to_owned(),
+            key_pem,
+        },
+        certificate,
+        secret: secret.to_owned(),
+        key: certificate_key.to_owned(),
+    })
+}
+
+fn private_key(
+    secret: &str,
+    data: &SecretData,
+    key: &str,
+) -> Result<(PrivateKey, Zeroizing<String>), PkiProblem> {
+    let pem = text(secret, data, key, KeyError::NotPem.into())?;
+    let private =
+        PrivateKey::from_pem(pem.as_bytes()).map_err(|error| problem(secret, key, error.into()))?;
+    Ok((private, Zeroizing::new(pem.to_owned())))
+}
+
+fn text<'a>(
+    secret: &str,
+    data: &'a SecretData,
+    key: &str,
+    malformed: Defect,
+) -> Result<&'a str, PkiProblem> {
+    let bytes = data
+        .get(key)
+        .ok_or_else(|| problem(secret, key, Defect::MissingKey))?;
+    std::str::from_utf8(&bytes.0).map_err(|_| problem(secret, key, malformed))
+}
+
+fn problem(secret: &str, key: &str, defect: Defect) -> PkiProblem {
+    PkiProblem {
+        secret: secret.to_owned(),
+        key: key.to_owned(),
+        defect,
+    }
+}
+
+/// Data of a CA's Secret.
+pub fn ca_data(pair: &KeyPair) -> SecretData {
+    BTreeMap::from(pair_data(
+        pair,
+        CERTIFICATE.to_owned(),
+        PRIVATE_KEY.to_owned(),
+    ))
+}
+
+/// Data of the Secret of service-account keys.
+pub fn service_account_data(keys: &ServiceAccountKeys) -> SecretData {
+    let bytes = |pem: &str| ByteString(pem.as_bytes().to_vec());
+    BTreeMap::from([
+        (CERTIFICATE.to_owned(), bytes(&keys.public_pem)),
+        (PRIVATE_KEY.to_owned(), bytes(&keys.private_pem)),
+    ])
+}
+
+/// Data of the Secret of a machine's certificates.
+pub fn machine_data(pki: &MachinePki) -> SecretData {
+    pki.iter()
+        .flat_map(|(leaf, pair)| {
+            let certificate = secret_names::leaf_certificate(*leaf);
+            pair_data(pair, certificate, secret_names::leaf_key(*leaf))
+        })
+        .collect()
+}
+
+fn pair_data(pair: &KeyPair, certificate: String, key: String) -> [(String, ByteString); 2] {
+    let bytes = |pem: &str| ByteString(pem.as_bytes().to_vec());
+    [
+        (certificate, bytes(&pair.certificate_pem)),
+        (key, bytes(&pair.key_pem)),
+    ]
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(..)")
+    }
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stored")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
