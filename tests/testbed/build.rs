@@ -212,6 +212,7 @@ pub fn ensure(component: Component) -> Result<PathBuf> {
     if target.is_dir() {
         return Ok(target);
     }
+    remove_interrupted_builds(parent)?;
     // Below the same parent, because only a rename within one file system is atomic.
     let fresh = tempfile::Builder::new()
         .prefix(".build-")
@@ -221,6 +222,20 @@ pub fn ensure(component: Component) -> Result<PathBuf> {
     std::fs::rename(&fresh, &target)
         .with_context(|| format!("cannot move the build to {}", target.display()))?;
     Ok(target)
+}
+
+const UNFINISHED: &str = ".build-";
+
+// Whoever holds the lock is the only one who builds here.
+fn remove_interrupted_builds(parent: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The path of `program` in the build of `component`, building it when missing.

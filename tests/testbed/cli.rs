@@ -1,15 +1,18 @@
 //! The commands a developer can use by hand.
 
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 
 use super::progress::say;
-use super::seed::{Options, Seed};
 use super::seed_access::Access;
 use super::state::{self, StateDir};
-use super::{Component, build, cache, process};
+use super::{Component, build, cache, machine, process, up};
+
+/// Processes that are machines have names of this form in the records and logs.
+const MACHINE: &str = "machine-";
 
 /// Real parts of Kubernetes on this machine: a seed cluster, and machines to boot.
 #[derive(Parser)]
@@ -27,13 +30,28 @@ enum Action {
     /// Build the real binaries that are missing (all, or only these).
     Build { components: Vec<Component> },
     /// Start a seed cluster; it stays until `down`.
-    Up,
+    Up {
+        /// Also boot this many empty machines (m-1, m-2, ...), on one network with the seed.
+        #[arg(long, default_value_t = 0)]
+        machines: u8,
+    },
     /// Stop everything and remove the state folder.
-    Down,
+    Down {
+        /// Also what interrupted tests left behind: every testbed that nobody works on.
+        #[arg(long)]
+        all: bool,
+    },
     /// What runs.
     Status,
-    /// Print a log: of a process, or without a name the list of logs.
-    Logs { process: Option<String> },
+    /// Run a shell (or a command) as root in a machine.
+    Shell {
+        machine: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Print a log: of a process, of a machine's console, or of a machine's unit
+    /// (MACHINE/UNIT). Without a name, list the logs.
+    Logs { log: Option<String> },
     /// Run kubectl on the seed, as admin.
     #[command(disable_help_flag = true)]
     Kubectl {
@@ -49,10 +67,15 @@ pub fn run() -> Result<()> {
     let Arguments { name, command } = Arguments::parse();
     match command {
         Action::Build { components } => build_all(&components),
-        Action::Up => up(&name),
-        Action::Down => down(&name),
+        Action::Up { machines } => {
+            up::up(&name, machines)?;
+            status(&name)
+        }
+        Action::Down { all: false } => down(&name),
+        Action::Down { all: true } => down_all(),
+        Action::Shell { machine, command } => shell(&name, &machine, &command),
         Action::Status => status(&name),
-        Action::Logs { process } => logs(&name, process.as_deref()),
+        Action::Logs { log } => logs(&name, log.as_deref()),
         Action::Kubectl { arguments } => kubectl(&name, &arguments),
         Action::Paths => paths(&name),
     }
@@ -70,60 +93,24 @@ fn build_all(components: &[Component]) -> Result<()> {
     Ok(())
 }
 
-fn up(name: &str) -> Result<()> {
-    let state = StateDir::named(name)?;
-    if process::recorded(&state)?.iter().any(|p| p.running) {
-        bail!("the testbed {name:?} is up; `testbed down` ends it");
-    }
-    // What a crash or a reboot left behind, and old logs.
-    state.remove()?;
-    drop(state);
-    let state = StateDir::named(name)?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let result = runtime.block_on(async {
-        tokio::select! {
-            result = bring_up(&state) => result,
-            signal = interrupted() => Err(signal),
-        }
-    });
-    if let Err(e) = result {
-        process::refuse_new();
-        state.down()?;
-        // Whatever is still under way only waits for something that has just been stopped.
-        runtime.shutdown_background();
-        return Err(e.context("nothing is left running"));
-    }
-    status(name)
-}
-
-async fn bring_up(state: &StateDir) -> Result<()> {
-    Seed::start(state, Options::default()).await?;
-    Ok(())
-}
-
-/// Returns when this program is asked to end.
-pub async fn interrupted() -> anyhow::Error {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return anyhow::anyhow!("cannot listen for signals");
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    anyhow::anyhow!("interrupted")
-}
-
 fn down(name: &str) -> Result<()> {
     if StateDir::existing(name)?.is_none() {
         say(&format!("there is no testbed {name:?}"));
         return Ok(());
     }
     StateDir::named(name)?.remove()
+}
+
+fn down_all() -> Result<()> {
+    let mut result = Ok(());
+    for name in state::names()? {
+        // One that cannot be cleaned up does not keep the others.
+        if let Err(e) = down(&name) {
+            say(&format!("{name}: {e:#}"));
+            result = Err(anyhow!("not everything is down"));
+        }
+    }
+    result
 }
 
 fn status(name: &str) -> Result<()> {
@@ -138,12 +125,16 @@ fn status(name: &str) -> Result<()> {
         } else {
             "not ready"
         };
-        let place = seed
-            .netns()
-            .map(|n| format!(" in network namespace {n}"))
-            .unwrap_or_default();
-        println!("seed {} is {ready}{place}", seed.server());
-        println!("export KUBECONFIG={}", seed.admin_kubeconfig().display());
+        println!("seed {} is {ready}", seed.server());
+        let kubeconfig = seed.admin_kubeconfig();
+        match seed.netns() {
+            None => println!("export KUBECONFIG={}", kubeconfig.display()),
+            // Nothing outside of the namespace can reach it.
+            Some(netns) => println!(
+                "nsenter --net=/run/netns/{netns} env KUBECONFIG={} bash",
+                kubeconfig.display()
+            ),
+        }
     }
     let others: Vec<String> = state::names()?.into_iter().filter(|n| n != name).collect();
     if !others.is_empty() {
@@ -152,21 +143,70 @@ fn status(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn logs(name: &str, process: Option<&str>) -> Result<()> {
+fn logs(name: &str, log: Option<&str>) -> Result<()> {
     let state = existing(name)?;
-    let Some(process) = process else {
+    let Some(log) = log else {
+        let mut names = Vec::new();
         for entry in std::fs::read_dir(state.join("logs"))? {
-            if let Some(log) = entry?.path().file_stem() {
-                println!("{}", log.display());
-            }
+            let name = entry?
+                .path()
+                .file_stem()
+                .unwrap_or_default()
+                .display()
+                .to_string();
+            names.push(
+                name.strip_prefix(MACHINE)
+                    .map_or(name.clone(), str::to_owned),
+            );
         }
+        names.sort();
+        names.iter().for_each(|name| println!("{name}"));
         return Ok(());
     };
-    let log = state.log(process);
-    let mut file = std::fs::File::open(&log)
-        .with_context(|| format!("no log of {process:?} ({})", log.display()))?;
+    if let Some((machine, unit)) = log.split_once('/') {
+        let journal = state
+            .join("machines")
+            .join(machine)
+            .join("root/var/log/journal");
+        if !journal.is_dir() {
+            bail!(
+                "no machine {machine:?} with a journal ({})",
+                journal.display()
+            );
+        }
+        let mut journalctl = Command::new("journalctl");
+        journalctl
+            .arg("--no-pager")
+            .arg("--directory")
+            .arg(journal)
+            .args(["--unit", unit]);
+        return Err(journalctl.exec()).context("cannot run journalctl");
+    }
+    let file = [log.to_owned(), format!("{MACHINE}{log}")].map(|name| state.log(&name));
+    let Some(file) = file.iter().find(|file| file.exists()) else {
+        bail!("no log of {log:?} in {}", state.join("logs").display());
+    };
+    let mut file = std::fs::File::open(file)?;
     std::io::copy(&mut file, &mut std::io::stdout())?;
     Ok(())
+}
+
+fn shell(name: &str, machine: &str, command: &[String]) -> Result<()> {
+    let state = existing(name)?;
+    let record = format!("{MACHINE}{machine}");
+    let all = process::recorded(&state)?;
+    let Some(process) = all.iter().find(|process| process.name == record) else {
+        let names: Vec<_> = all
+            .iter()
+            .filter_map(|p| p.name.strip_prefix(MACHINE))
+            .collect();
+        bail!("no machine {machine:?}; there is: {}", names.join(" "));
+    };
+    let mut argv: Vec<&str> = command.iter().map(String::as_str).collect();
+    if argv.is_empty() {
+        argv = vec!["bash", "--login"];
+    }
+    Err(machine::command_inside(process, &argv)?.exec()).context("cannot enter the machine")
 }
 
 fn kubectl(name: &str, arguments: &[String]) -> Result<()> {

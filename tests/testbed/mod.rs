@@ -33,6 +33,7 @@ pub mod seed;
 pub mod seed_access;
 mod seed_pki;
 pub mod state;
+pub mod up;
 
 pub use build::Component;
 pub use cache::cache_dir;

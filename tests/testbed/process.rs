@@ -196,22 +196,31 @@ pub fn recorded(state: &StateDir) -> Result<Vec<Recorded>> {
     Ok(all.collect())
 }
 
-/// Stops every recorded process: SIGTERM to all, then each one's grace period, then SIGKILL.
-pub(super) fn stop_recorded(state: &StateDir) -> Result<()> {
+/// Kills every recorded process. Nothing here has anything to lose; and in good order each would
+/// wait for others that are ending, too.
+pub(super) fn kill_recorded(state: &StateDir) -> Result<()> {
     let all = records(state)?;
     for (_, record) in &all {
-        record.signal(Signal::TERM)?;
+        record.signal(Signal::KILL)?;
     }
     for (file, record) in &all {
-        record.end(Signal::TERM)?;
+        record.end(Signal::KILL)?;
         remove(file)?;
     }
     Ok(())
 }
 
-/// From now on `Process::spawn` fails: an interrupt is being cleaned up after.
+/// From now on nothing new starts (`Process::spawn` and `StateDir::undo_later` fail): an interrupt
+/// is being cleaned up after.
 pub fn refuse_new() {
     REFUSE_NEW.store(true, Ordering::SeqCst);
+}
+
+pub(super) fn check_not_interrupted() -> Result<()> {
+    if REFUSE_NEW.load(Ordering::SeqCst) {
+        bail!("interrupted");
+    }
+    Ok(())
 }
 
 static REFUSE_NEW: AtomicBool = AtomicBool::new(false);
@@ -271,9 +280,7 @@ fn spawn_from_lasting_thread(mut command: Command, out: File) -> Result<Child> {
         .stderr(out);
     let (reply, answer) = channel();
     let spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
-    if REFUSE_NEW.load(Ordering::SeqCst) {
-        bail!("interrupted");
-    }
+    check_not_interrupted()?;
     spawner
         .send((command, reply))
         .context("the spawning thread is gone")?;

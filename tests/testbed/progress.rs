@@ -86,12 +86,23 @@ fn tick(label: &str, started: Instant, stopped: &Receiver<()>) {
 pub fn run(label: &str, command: &Command, log: &Path) -> Result<()> {
     let out = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     let progress = Progress::start(label);
-    let status = super::process::dying_with_parent(command)
+    let mut child = super::process::dying_with_parent(command)
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
         .stderr(out)
-        .status()
+        .spawn()
         .with_context(|| format!("{label}: cannot run {}", command.get_program().display()))?;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if let Err(e) = super::process::check_not_interrupted() {
+            child.kill()?;
+            child.wait()?;
+            return Err(e);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
     if !status.success() {
         drop(progress);
         bail!(

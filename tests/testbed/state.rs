@@ -115,7 +115,9 @@ impl StateDir {
     /// `["ip", "netns", "delete", name]`. Call it *before* the act that it undoes: a crash in
     /// between then costs only a command that finds nothing to do. `down` runs these after all
     /// processes have ended, the last recorded first; failures are tolerated.
+    /// Fails once an interrupt is being cleaned up after.
     pub fn undo_later(&self, argv: &[&str]) -> Result<()> {
+        process::check_not_interrupted()?;
         let dir = self.join("undo");
         let count = std::fs::read_dir(&dir)?.count();
         let file = dir.join(format!("{count:06}.json"));
@@ -123,9 +125,9 @@ impl StateDir {
             .with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// Stops everything that runs here and undoes everything recorded; keeps logs and files.
+    /// Kills everything that runs here and undoes everything recorded; keeps logs and files.
     pub fn down(&self) -> Result<()> {
-        process::stop_recorded(self)?;
+        process::kill_recorded(self)?;
         let dir = self.join("undo");
         let mut files: Vec<PathBuf> = std::fs::read_dir(&dir)
             .with_context(|| format!("cannot list {}", dir.display()))?

@@ -26,7 +26,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use self::disk::Disk;
 use super::{
     network::Network,
-    process::{Process, Spawn},
+    process::{Process, Recorded, Spawn},
     progress,
     rootfs::Rootfs,
     state::StateDir,
@@ -247,21 +247,7 @@ impl Machine {
     /// A command that runs inside, for callers that want its streams.
     pub fn command(&self, argv: &[&str]) -> Result<Command> {
         self.check_on()?;
-        let leader = self.leader()?;
-        let mut command = Command::new("nsenter");
-        command
-            .arg("--target")
-            .arg(leader.as_raw_nonzero().to_string());
-        command.args([
-            "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd",
-        ]);
-        command.arg("--").args(argv).env_clear();
-        command.env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        );
-        command.envs([("HOME", "/root"), ("LANG", "C.UTF-8"), ("TERM", "xterm")]);
-        Ok(command)
+        Ok(enter(self.leader()?, argv))
     }
 
     /// The journal of one unit, whether the machine is on or off.
@@ -329,6 +315,30 @@ impl Machine {
         }
         Ok(text)
     }
+}
+
+/// A command that runs inside the running machine that `process` (its record) stands for: for
+/// another program than the one that started it.
+pub fn command_inside(process: &Recorded, argv: &[&str]) -> Result<Command> {
+    ensure!(process.running, "{} is switched off", process.name);
+    Ok(enter(leader_of(process.pid)?, argv))
+}
+
+fn enter(leader: Pid, argv: &[&str]) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .arg("--target")
+        .arg(leader.as_raw_nonzero().to_string());
+    command.args([
+        "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd",
+    ]);
+    command.arg("--").args(argv).env_clear();
+    command.env(
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    );
+    command.envs([("HOME", "/root"), ("LANG", "C.UTF-8"), ("TERM", "xterm")]);
+    command
 }
 
 /// The process with ID 1 inside the container whose manager is `manager`.

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use super::{
     build, cache,
     images::{archive::hex, content},
-    progress, state,
+    packages, progress, state,
 };
 
 /// The programs that go onto a machine or into its images; all paths on this machine.
@@ -131,6 +131,7 @@ const PAUSE_SOURCE: &str = include_str!("../assets/pause.c");
 
 /// Makes what is missing in the cache. The first time takes some minutes; needs root.
 pub fn prepare(software: &Software) -> Result<Rootfs> {
+    packages::ensure(&packages::MACHINES)?;
     let base = base()?;
     let node = node(software)?;
     let containerd = store::build(&base, software)?;
