@@ -1,5 +1,11 @@
 //! The testbed itself: what it starts it also ends.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and waits for real processes"
+)]
+
 #[path = "testbed/mod.rs"]
 mod testbed;
 
@@ -134,6 +140,7 @@ fn names_that_could_leave_the_cache_are_refused() {
 
 mod seed {
     use std::collections::BTreeMap;
+    use std::fmt::Debug;
 
     use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
     use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
@@ -147,6 +154,13 @@ mod seed {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(120);
+
+    async fn within_limit<T, E: Debug>(seed: &Seed, wait: impl Future<Output = Result<T, E>>) {
+        match tokio::time::timeout(LIMIT, wait).await {
+            Ok(result) => drop(result.unwrap()),
+            Err(_) => panic!("not within {LIMIT:?}\n{}", seed.log_tails()),
+        }
+    }
 
     fn config_map(name: &str, owner: Option<&ConfigMap>) -> ConfigMap {
         let owners = owner.map(|owner| {
@@ -204,10 +218,7 @@ mod seed {
             .unwrap();
         let uid = owned.metadata.uid.unwrap();
         let collected = await_condition(maps.clone(), "owned", conditions::is_deleted(&uid));
-        tokio::time::timeout(LIMIT, collected)
-            .await
-            .expect(&seed.log_tails())
-            .unwrap();
+        within_limit(&seed, collected).await;
         let space = namespaces.get("ends").await.unwrap();
         namespaces
             .delete("ends", &DeleteParams::default())
@@ -215,10 +226,7 @@ mod seed {
             .unwrap();
         let uid = space.metadata.uid.unwrap();
         let ended = await_condition(namespaces, "ends", conditions::is_deleted(&uid));
-        tokio::time::timeout(LIMIT, ended)
-            .await
-            .expect(&seed.log_tails())
-            .unwrap();
+        within_limit(&seed, ended).await;
 
         // Data survives the API server; clients come back by themselves.
         let maps: Api<ConfigMap> = Api::namespaced(client, "default");
@@ -271,10 +279,7 @@ mod seed {
                 .is_some_and(|rules| !rules.is_empty())
         };
         let aggregated = await_condition(roles, "view", filled);
-        tokio::time::timeout(LIMIT, aggregated)
-            .await
-            .expect(&seed.log_tails())
-            .unwrap();
+        within_limit(&seed, aggregated).await;
 
         let file = seed
             .kubeconfig_for_service_account("default", "reader")

@@ -16,6 +16,11 @@
     unused_imports,
     reason = "every test that includes this module uses a part of it"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "the testbed waits for real processes and is a program of its own"
+)]
 
 pub mod build;
 pub mod cache;

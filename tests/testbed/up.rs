@@ -85,15 +85,13 @@ pub fn until_interrupted(state: &StateDir, work: impl FnOnce() -> Result<()> + S
             // The receiver is gone only after an interrupt, when the outcome no longer matters.
             let _ = finished.send(work());
         });
-        let interrupt = runtime.block_on(async {
+        let result = runtime.block_on(async {
             let interrupt = interrupted()?;
             tokio::select! {
-                result = outcome => return Ok(result.context("the work panicked").flatten()),
-                signal = interrupt => Ok(Err(signal)),
+                result = outcome => result.context("the work panicked").flatten(),
+                signal = interrupt => Err(signal),
             }
         });
-        let result: Result<Result<()>> = interrupt;
-        let result = result.flatten();
         if result.is_err() {
             // Ends what the work waits for, so that it fails soon and its thread ends.
             process::refuse_new();
