@@ -109,7 +109,7 @@ fn defaults(control_plane: &ControlPlane) -> Result<Value, ManifestError> {
 }
 
 /// The tenth address of the first service range (kubeadm `GetDNSIP`).
-fn dns_address(control_plane: &ControlPlane) -> Result<String, ManifestError> {
+pub(crate) fn dns_address(control_plane: &ControlPlane) -> Result<String, ManifestError> {
     let range = control_plane.service_cidrs.first();
     range
         .and_then(|range| range.nth_address(10))
@@ -121,7 +121,7 @@ fn dns_address(control_plane: &ControlPlane) -> Result<String, ManifestError> {
 
 /// Puts the user's value over a default: objects field by field, anything else whole. Null and an
 /// empty string count as not given where there is a default, as Go's defaulting sees them.
-fn overlay(default: &mut Value, user: &Value) {
+pub(crate) fn overlay(default: &mut Value, user: &Value) {
     match (default, user) {
         (Value::Object(fields), Value::Object(given)) => {
             for (name, value) in given {

@@ -25,6 +25,7 @@ pub use files::machine_files;
 pub use forbidden::{ArgOwner, ForbiddenArg, forbidden_arg, forbidden_args, forbidden_env};
 pub use kubeconfig::{Kubeconfig, cluster_info, kubeconfig};
 pub use kubelet::kubelet_configuration;
+pub(crate) use kubelet::{dns_address, overlay};
 pub use node_file::NodeFile;
 pub use pod::merge_envs;
 

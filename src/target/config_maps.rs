@@ -1,15 +1,14 @@
 //! `kubeadm-config`, `kubelet-config` and `cluster-info` (kubeadm's `upload-config` and
 //! `bootstrap-token` phases).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::desired::{BuildError, Desired, Stage};
 use super::kubeadm_config::cluster_configuration;
 use crate::domain::ControlPlane;
+use crate::manifests::{self, kubelet_configuration};
+use crate::yaml::to_yaml;
 
 /// Marks a component's configuration as generated: kubeadm regenerates it on upgrade then, and
 /// takes one without the mark for the user's own.
@@ -19,17 +18,29 @@ pub(super) fn objects(
     control_plane: &ControlPlane,
     ca_certificate_pem: &str,
 ) -> Result<Vec<Desired>, BuildError> {
-    let configuration = cluster_configuration(control_plane);
-    let kubeadm = config_map(
-        "kube-system",
-        "kubeadm-config",
-        "ClusterConfiguration",
-        to_yaml("ClusterConfiguration", &configuration)?,
-    );
-    let objects = [kubeadm, cluster_info(control_plane, ca_certificate_pem)?];
+    let objects = [
+        config_map(
+            "kube-system",
+            "kubeadm-config",
+            "ClusterConfiguration",
+            to_yaml(&cluster_configuration(control_plane))?,
+        ),
+        kubelet_config(control_plane)?,
+        cluster_info(control_plane, ca_certificate_pem)?,
+    ];
     Ok(objects
         .map(|object| Desired::new(Stage::Foundation, object))
         .into())
+}
+
+/// What all kubelets of the cluster share; `kubeadm join` and `kubeadm upgrade node` read it.
+fn kubelet_config(control_plane: &ControlPlane) -> Result<Value, BuildError> {
+    let configuration = to_yaml(&kubelet_configuration(control_plane)?)?;
+    let mut object = config_map("kube-system", "kubelet-config", "kubelet", configuration);
+    if control_plane.kubelet.config.is_empty() {
+        sign(&mut object);
+    }
+    Ok(object)
 }
 
 /// What a joining node reads without credentials: the API's address and the CA. Only this key is
@@ -41,21 +52,7 @@ fn cluster_info(
     let endpoint = control_plane
         .public_endpoint()
         .ok_or(BuildError::NoMachine)?;
-    let kubeconfig = json!({
-        "apiVersion": "v1",
-        "clusters": [{
-            "cluster": {
-                "certificate-authority-data": STANDARD.encode(ca_certificate_pem),
-                "server": format!("https://{endpoint}"),
-            },
-            "name": "",
-        }],
-        "contexts": null,
-        "current-context": "",
-        "kind": "Config",
-        "users": null,
-    });
-    let kubeconfig = to_yaml("cluster-info", &kubeconfig)?;
+    let kubeconfig = manifests::cluster_info(&format!("https://{endpoint}"), ca_certificate_pem)?;
     Ok(config_map(
         "kube-public",
         "cluster-info",
@@ -91,13 +88,4 @@ pub(super) fn sign(config_map: &mut Value) {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     config_map["metadata"]["annotations"] = json!({COMPONENT_CONFIG_HASH: format!("sha256:{hex}")});
-}
-
-/// YAML as kubeadm stores it: block style, long strings on one line.
-pub(super) fn to_yaml(what: &'static str, value: &impl Serialize) -> Result<String, BuildError> {
-    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
-    serde_saphyr::to_string_with_options(value, options).map_err(|source| BuildError::Yaml {
-        what,
-        source: Box::new(source),
-    })
 }

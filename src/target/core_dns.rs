@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::desired::{BuildError, Desired, Stage};
 use super::rbac::{cluster_role, cluster_role_binding, service_account};
 use crate::domain::ControlPlane;
+use crate::manifests::dns_address;
 use crate::versions::{self, Component};
 
 /// ServiceAccount, rights, Corefile, Deployment and Service.
@@ -183,12 +184,7 @@ fn container(image: &str) -> Value {
 
 /// The Service at the tenth address of the first service range, which kubelets hand to pods.
 fn service(control_plane: &ControlPlane) -> Result<Value, BuildError> {
-    let range = control_plane.service_cidrs.first();
-    let address = range
-        .and_then(|range| range.nth_address(10))
-        .ok_or_else(|| {
-            BuildError::NoDnsAddress(range.map(ToString::to_string).unwrap_or_default())
-        })?;
+    let address = dns_address(control_plane)?;
     let port = |name: &str, port: u16, protocol: &str| json!({"name": name, "port": port, "protocol": protocol, "targetPort": port});
     Ok(json!({
         "apiVersion": "v1",
@@ -204,7 +200,7 @@ fn service(control_plane: &ControlPlane) -> Result<Value, BuildError> {
             "namespace": "kube-system",
         },
         "spec": {
-            "clusterIP": address.to_string(),
+            "clusterIP": address,
             "ports": [
                 port("dns", 53, "UDP"),
                 port("dns-tcp", 53, "TCP"),

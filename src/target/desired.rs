@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::{config_maps, core_dns, kube_proxy, rbac};
 use crate::domain::ControlPlane;
+use crate::manifests::ManifestError;
 use crate::versions::UnsupportedVersion;
+use crate::yaml::YamlError;
 
 /// When an object is made. Later stages rely on earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,16 +42,12 @@ pub struct Desired {
 pub enum BuildError {
     #[error("no machine serves; spec.machines needs at least one")]
     NoMachine,
-    #[error("spec.network.serviceCIDRs: {0} has no tenth address for the DNS service")]
-    NoDnsAddress(String),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     #[error(transparent)]
     Version(#[from] UnsupportedVersion),
-    #[error("cannot write {what} as YAML")]
-    Yaml {
-        what: &'static str,
-        #[source]
-        source: Box<serde_saphyr::ser::Error>,
-    },
+    #[error(transparent)]
+    Yaml(#[from] YamlError),
 }
 
 impl Desired {

@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::config_maps::{sign, to_yaml};
+use super::config_maps::sign;
 use super::desired::{BuildError, Desired, Stage};
 use super::rbac::{
     BOOTSTRAP_TOKENS, cluster_role_binding, config_map_readers, group, service_account,
 };
-use crate::domain::ControlPlane;
+use crate::domain::{Cidr, ControlPlane};
+use crate::manifests::overlay;
 use crate::versions::{self, Component};
+use crate::yaml::to_yaml;
 
 /// ServiceAccount, rights, configuration and DaemonSet.
 pub(super) fn objects(control_plane: &ControlPlane) -> Result<Vec<Desired>, BuildError> {
@@ -46,7 +48,7 @@ fn config_map(control_plane: &ControlPlane) -> Result<Value, BuildError> {
     let endpoint = control_plane
         .public_endpoint()
         .ok_or(BuildError::NoMachine)?;
-    let config = to_yaml("KubeProxyConfiguration", &configuration(control_plane)?)?;
+    let config = to_yaml(&configuration(control_plane)?)?;
     let kubeconfig = format!(
         "apiVersion: v1
 kind: Config
@@ -94,7 +96,7 @@ fn configuration(control_plane: &ControlPlane) -> Result<Value, BuildError> {
     let mut config = zero_configuration();
     for (field, value) in &control_plane.kube_proxy.config {
         if field != "apiVersion" && field != "kind" {
-            merge(&mut config[field.as_str()], value);
+            overlay(&mut config[field.as_str()], value);
         }
     }
     let bind_address = if first.address.is_ipv6() {
@@ -122,21 +124,8 @@ fn configuration(control_plane: &ControlPlane) -> Result<Value, BuildError> {
     Ok(config)
 }
 
-/// Objects field by field, everything else as a whole; null stands for "not set", as Go reads it.
-fn merge(into: &mut Value, value: &Value) {
-    match (into, value) {
-        (_, Value::Null) => {}
-        (Value::Object(into), Value::Object(fields)) => {
-            for (name, field) in fields {
-                merge(into.entry(name.as_str()).or_insert(Value::Null), field);
-            }
-        }
-        (into, value) => *into = value.clone(),
-    }
-}
-
 /// Ranges as Kubernetes flags and kubeadm's configuration take them.
-pub(super) fn comma_separated(ranges: &[crate::domain::Cidr]) -> String {
+pub(super) fn comma_separated(ranges: &[Cidr]) -> String {
     let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
     ranges.join(",")
 }

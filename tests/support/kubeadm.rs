@@ -97,7 +97,10 @@ fn read_files(folder: &Path, certificates_dir: &str) -> Result<BTreeMap<String, 
                 continue;
             }
             let path = entry.path();
-            let name = path.strip_prefix(folder)?.to_str().context("a name in UTF-8")?;
+            let name = path
+                .strip_prefix(folder)?
+                .to_str()
+                .context("a name in UTF-8")?;
             let file = File {
                 mode: entry.metadata()?.permissions().mode() & 0o7777,
                 content: fs::read(&path)?,
