@@ -26,6 +26,7 @@ pub mod build;
 pub mod cache;
 pub mod cli;
 pub mod images;
+mod janitor;
 pub mod loadbalancer;
 pub mod machine;
 pub mod netns;

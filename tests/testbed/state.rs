@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
+use super::janitor::{self, Janitor};
 use super::process::{self, Lifetime};
 use super::{cache, progress};
 
@@ -25,6 +26,8 @@ struct Inner {
     lifetime: Lifetime,
     // Held as long as the folder is in use; the kernel releases it after a crash.
     lock: Option<File>,
+    // Cleans up if this process ends without doing so.
+    janitor: Mutex<Option<Janitor>>,
 }
 
 impl StateDir {
@@ -53,6 +56,7 @@ impl StateDir {
             name: name.to_owned(),
             lifetime: Lifetime::Detached,
             lock: None,
+            janitor: Mutex::default(),
             path,
         };
         Ok(inner
@@ -73,6 +77,7 @@ impl StateDir {
             path,
             lifetime,
             lock: Some(lock),
+            janitor: Mutex::default(),
         };
         for folder in ["", "logs", "processes", "undo"] {
             let folder = inner.path.join(folder);
@@ -118,11 +123,21 @@ impl StateDir {
     /// Fails once an interrupt is being cleaned up after.
     pub fn undo_later(&self, argv: &[&str]) -> Result<()> {
         process::check_not_interrupted()?;
+        // The lock also keeps two threads from taking the same number.
+        let mut janitor = self
+            .0
+            .janitor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let dir = self.join("undo");
         let count = std::fs::read_dir(&dir)?.count();
-        let file = dir.join(format!("{count:06}.json"));
-        std::fs::write(&file, serde_json::to_vec(argv)?)
-            .with_context(|| format!("cannot write {}", file.display()))
+        let file = dir.join(format!("{count:06}"));
+        std::fs::write(&file, janitor::shell_command(argv))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        if self.0.lifetime == Lifetime::WithParent && janitor.is_none() {
+            *janitor = Some(Janitor::start(&self.0.path)?);
+        }
+        Ok(())
     }
 
     /// Kills everything that runs here and undoes everything recorded; keeps logs and files.
@@ -135,11 +150,7 @@ impl StateDir {
             .collect::<std::io::Result<_>>()?;
         files.sort();
         for file in files.iter().rev() {
-            let argv: Vec<String> = serde_json::from_slice(&std::fs::read(file)?)
-                .with_context(|| format!("{} is not an undo record", file.display()))?;
-            if let [program, arguments @ ..] = argv.as_slice()
-                && let Err(e) = progress::output(Command::new(program).args(arguments))
-            {
+            if let Err(e) = progress::output(Command::new("sh").arg(file)) {
                 progress::say(&format!("clean-up: {e:#}"));
             }
             std::fs::remove_file(file)?;
@@ -182,6 +193,7 @@ impl Drop for Inner {
             path: std::mem::take(&mut self.path),
             lifetime: Lifetime::Detached,
             lock: self.lock.take(),
+            janitor: Mutex::default(),
         }));
         let result = if std::thread::panicking() {
             progress::say(&format!("logs are kept in {}", last.join("logs").display()));
