@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use x509_parser::prelude::*;
 
 /// What a PEM text says. Serial, key and key identifiers differ from one issue to the next and are
-/// left out; the validity is given as a length.
+/// left out; the validity is given as a length, in minutes because kubeadm reads the clock twice.
 pub fn certificate(pem: &str) -> Value {
     let (rest, block) = parse_x509_pem(pem.as_bytes()).expect("a PEM block");
     assert!(
@@ -24,7 +24,7 @@ pub fn certificate(pem: &str) -> Value {
         "version": certificate.version().0,
         "signature": certificate.signature_algorithm.algorithm.to_id_string(),
         "key": key_kind(&certificate),
-        "validitySeconds": validity.not_after.timestamp() - validity.not_before.timestamp(),
+        "validityMinutes": minutes(validity),
         "basicConstraints": constraints.map(|c| json!({
             "critical": c.critical,
             "ca": c.value.ca,
@@ -40,6 +40,11 @@ pub fn certificate(pem: &str) -> Value {
     })
 }
 
+fn minutes(validity: &Validity) -> i64 {
+    let seconds = validity.not_after.timestamp() - validity.not_before.timestamp();
+    (seconds + 30) / 60
+}
+
 /// The label of a PEM block that holds a key: `EC PRIVATE KEY`, `RSA PRIVATE KEY`, `PUBLIC KEY`.
 pub fn pem_label(pem: &str) -> String {
     let (_, block) = parse_x509_pem(pem.as_bytes()).expect("a PEM block");
@@ -50,7 +55,9 @@ pub fn pem_label(pem: &str) -> String {
 pub fn kubeconfig(text: &str) -> Value {
     let mut value: Value = serde_saphyr::from_str(text).expect("YAML");
     let decode = |value: &Value| {
-        let bytes = STANDARD.decode(value.as_str().expect("text")).expect("base64");
+        let bytes = STANDARD
+            .decode(value.as_str().expect("text"))
+            .expect("base64");
         String::from_utf8(bytes).expect("PEM is text")
     };
     for cluster in value["clusters"].as_array_mut().expect("clusters") {
