@@ -10,15 +10,14 @@ use std::process::Command;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use seedbed::machine_config::{Contents, MachineConfig};
+use seedbed::machine_config::MachineConfig;
 use seedbed::manifests::NodeFile;
 use support::cloud_init;
 
 const LARGE: usize = 786_432;
 
 fn config(files: Vec<NodeFile>, budget: usize, pre: &[&str], post: &[&str]) -> MachineConfig {
-    let own = |commands: &[&str]| commands.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
-    let contents = Contents::new(files, &[], vec![], &[], &own(pre), &own(post)).expect("contents");
+    let contents = contents::with_commands(files, pre, post);
     contents
         .assemble(contents.revision(), budget)
         .expect("fits")

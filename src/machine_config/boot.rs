@@ -61,6 +61,11 @@ fn run(contents: &Contents) -> Vec<Command> {
         run.push(Command::Program(install));
     }
     run.push(program(["systemctl", "daemon-reload"]));
+    if !contents.restarted_services.is_empty() {
+        let mut restart = argv(["systemctl", "restart"]);
+        restart.extend(contents.restarted_services.iter().cloned());
+        run.push(Command::Program(restart));
+    }
     run.push(program(["systemctl", "enable", "kubelet"]));
     run.push(program(["systemctl", "restart", "kubelet"]));
     user_commands(&mut run, "postCommands", &contents.post_commands);

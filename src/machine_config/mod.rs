@@ -4,11 +4,13 @@
 //! budget, and which revision it is. Pure and complete: every file or an error, never a part, and
 //! the same input gives the same bytes. It does not know what is in a file.
 //!
-//! A new format of user data gets a file beside `cloud_config`; what a machine does at boot is in
-//! `boot`; which paths a user may not write is in `paths`.
+//! `compose` joins the rooms that a machine config comes from; a new format of user data gets a
+//! file beside `cloud_config`; what a machine does at boot is in `boot`; which paths a user may not
+//! write is in `paths`.
 
 mod boot;
 mod cloud_config;
+mod compose;
 mod paths;
 mod revision;
 mod stored;
@@ -19,9 +21,10 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::domain::UserFile;
-use crate::manifests::NodeFile;
+use crate::manifests::{ManifestError, NodeFile};
 
 pub use boot::SUCCESS_MARKER;
+pub use compose::{machine_config, machine_contents};
 pub use paths::PathFault;
 pub use stored::PLAIN_LIMIT_BYTES;
 
@@ -37,21 +40,35 @@ pub struct MachineConfig {
     pub user_data: Zeroizing<Vec<u8>>,
     /// `format` of the machine-config Secret.
     pub format: &'static str,
-    /// Hash of what the machine should be; see [`compose::machine_config`] for what it covers.
-    ///
-    /// [`compose::machine_config`]: crate::machine_config
+    /// Hash of what the machine should be, see [`machine_config`].
     pub revision: String,
     /// SHA-256 of each file's content, hexadecimal, by path.
     pub files: BTreeMap<String, String>,
+}
+
+/// What joins the rendered files of a machine.
+#[derive(Clone, Debug, Default)]
+pub struct Additions<'a> {
+    /// The user's files; their paths are canonical.
+    pub files: &'a [UserFile],
+    pub pre_commands: &'a [String],
+    pub post_commands: &'a [String],
+    /// Made with mode 0700 before the kubelet starts.
+    pub private_directories: Vec<String>,
+    /// Users write nothing below these.
+    pub reserved_directories: Vec<String>,
+    /// Services that have to read new files before the kubelet starts.
+    pub restarted_services: Vec<String>,
 }
 
 /// Everything a machine config is made of.
 #[derive(Debug)]
 pub struct Contents {
     files: Vec<NodeFile>,
-    private_directories: Vec<String>,
     pre_commands: Vec<String>,
     post_commands: Vec<String>,
+    private_directories: Vec<String>,
+    restarted_services: Vec<String>,
 }
 
 /// A file's share of a machine config that is too large.
@@ -63,17 +80,12 @@ pub struct Contributor {
 }
 
 /// Why there is no machine config.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum MachineConfigError {
+    #[error(transparent)]
+    Manifests(#[from] ManifestError),
     #[error("spec.machineConfig.files: path {path:?} {fault}")]
     Path { path: String, fault: PathFault },
-    #[error(
-        "spec.machineConfig.files: owner {owner:?} of {path} is not user:group by name; \
-         write for example root:root"
-    )]
-    Owner { path: String, owner: String },
-    #[error("spec.machineConfig.{field}[{index}] contains a NUL character; remove it")]
-    Command { field: &'static str, index: usize },
     #[error(
         "the machine config has {size} bytes compressed, {budget} are allowed; largest files: {}; \
          remove some of spec.machineConfig.files, use ECDSA-P256 keys and profile Standard, or \
@@ -94,23 +106,14 @@ fn list(largest: &[Contributor]) -> String {
 }
 
 impl Contents {
-    /// Joins rendered files and a user's, refusing what a user may not write.
-    ///
-    /// `private_directories` get mode 0700 before the kubelet starts; users write nothing below
-    /// `reserved_directories`.
+    /// Joins rendered files and additions, refusing what a user may not write.
     pub fn new(
         rendered: Vec<NodeFile>,
-        user: &[UserFile],
-        private_directories: Vec<String>,
-        reserved_directories: &[&str],
-        pre_commands: &[String],
-        post_commands: &[String],
+        additions: Additions<'_>,
     ) -> Result<Self, MachineConfigError> {
-        paths::check(&rendered, user, reserved_directories)?;
-        commands("preCommands", pre_commands)?;
-        commands("postCommands", post_commands)?;
+        paths::check(&rendered, additions.files, &additions.reserved_directories)?;
         let mut files = rendered;
-        files.extend(user.iter().map(|file| NodeFile {
+        files.extend(additions.files.iter().map(|file| NodeFile {
             path: file.path.clone(),
             mode: file.mode,
             owner: file.owner.clone(),
@@ -119,15 +122,21 @@ impl Contents {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self {
             files,
-            private_directories,
-            pre_commands: pre_commands.to_vec(),
-            post_commands: post_commands.to_vec(),
+            pre_commands: additions.pre_commands.to_vec(),
+            post_commands: additions.post_commands.to_vec(),
+            private_directories: additions.private_directories,
+            restarted_services: additions.restarted_services,
         })
     }
 
     /// Files by path.
     pub fn files(&self) -> &[NodeFile] {
         &self.files
+    }
+
+    /// Folders that have mode 0700.
+    pub fn private_directories(&self) -> &[String] {
+        &self.private_directories
     }
 
     /// Hash of what the machine should be: paths, modes, owners and contents of all files, and the
@@ -172,14 +181,6 @@ impl Contents {
         all.sort_by(|a, b| (b.compressed_bytes, &a.path).cmp(&(a.compressed_bytes, &b.path)));
         all.truncate(LARGEST_FILES);
         all
-    }
-}
-
-/// No shell takes a NUL in an argument.
-fn commands(field: &'static str, commands: &[String]) -> Result<(), MachineConfigError> {
-    match commands.iter().position(|command| command.contains('\0')) {
-        Some(index) => Err(MachineConfigError::Command { field, index }),
-        None => Ok(()),
     }
 }
 

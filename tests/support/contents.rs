@@ -1,6 +1,7 @@
 //! Files that are hard to carry, for every test of user data.
 
 use proptest::prelude::*;
+use seedbed::machine_config::{Additions, Contents};
 use seedbed::manifests::NodeFile;
 
 /// A file below `/etc/example` with the mode and owner of a key.
@@ -11,6 +12,18 @@ pub fn file(name: &str, content: &[u8]) -> NodeFile {
         owner: "root:root".to_owned(),
         content: content.to_vec().into(),
     }
+}
+
+/// Contents with a user's commands.
+pub fn with_commands(files: Vec<NodeFile>, pre: &[&str], post: &[&str]) -> Contents {
+    let own = |commands: &[&str]| commands.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
+    let (pre, post) = (own(pre), own(post));
+    let additions = Additions {
+        pre_commands: &pre,
+        post_commands: &post,
+        ..Additions::default()
+    };
+    Contents::new(files, additions).expect("contents")
 }
 
 /// Contents on which YAML writers and readers are known to stumble.

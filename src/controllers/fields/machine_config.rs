@@ -185,10 +185,13 @@ fn owner(checker: &mut Checker, at: &str, given: Option<String>) -> String {
             && name
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-            && !name.starts_with('-')
+            && !name.starts_with(|c: char| c == '-' || c.is_ascii_digit())
     };
     if !matches!(text.split_once(':'), Some((user, group)) if name_ok(user) && name_ok(group)) {
-        let message = format!("{} is not user:group; write it as root:root", show(&text));
+        let message = format!(
+            "{} is not user:group by name, not by number; write it as root:root",
+            show(&text)
+        );
         checker.invalid(format!("{at}.owner"), message);
     }
     text

@@ -1,0 +1,79 @@
+//! From a control plane, its certificates and its founding to the machine config of one machine.
+//! The operator and `seedbed render` both come through here.
+
+use super::{Additions, Contents, MachineConfig, MachineConfigError};
+use crate::domain::{ControlPlane, Founding, InitialClusterState, Machine, Member};
+use crate::manifests::machine_files;
+use crate::pki::{ClusterPki, MachinePki};
+
+/// Folders that kubeadm makes with mode 0700, beside etcd's.
+const PRIVATE_DIRECTORIES: [&str; 2] = ["/etc/kubernetes/manifests", "/var/lib/kubelet"];
+
+/// The file of `machineConfig.osPreparation` that containerd reads.
+const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+
+/// The machine config of `machine`.
+///
+/// The revision is a hash of what the machine should be ([`Contents::revision`]), and how its etcd
+/// cluster was founded is no part of that: a member that has started takes nothing from
+/// `--initial-cluster`, `--initial-cluster-token` and `--initial-cluster-state`. So the revision is
+/// taken of the same files rendered for a founding of this machine alone. It stays when `new`
+/// becomes `existing`, which happens right after every founding, and when members come and go; the
+/// user data and the hash of the etcd manifest do change, for a machine that boots later.
+pub fn machine_config(
+    control_plane: &ControlPlane,
+    machine: &Machine,
+    founding: &Founding,
+    cluster: &ClusterPki,
+    leaves: &MachinePki,
+) -> Result<MachineConfig, MachineConfigError> {
+    let contents =
+        |founding: &Founding| machine_contents(control_plane, machine, founding, cluster, leaves);
+    let revision = contents(&alone(machine))?.revision();
+    contents(founding)?.assemble(revision, control_plane.size_budget_bytes)
+}
+
+/// The files, folders and commands of `machine`, not yet put into a format.
+pub fn machine_contents(
+    control_plane: &ControlPlane,
+    machine: &Machine,
+    founding: &Founding,
+    cluster: &ClusterPki,
+    leaves: &MachinePki,
+) -> Result<Contents, MachineConfigError> {
+    let files = machine_files(control_plane, machine, founding, cluster, leaves)?;
+    let data_dir = &control_plane.etcd.data_dir;
+    let mut restarted_services = Vec::new();
+    if control_plane.os_preparation {
+        restarted_services.push("systemd-modules-load".to_owned());
+        restarted_services.push("systemd-sysctl".to_owned());
+    }
+    if files.iter().any(|file| file.path == CONTAINERD_CONFIG) {
+        restarted_services.push("containerd".to_owned());
+    }
+    let additions = Additions {
+        files: &control_plane.files,
+        pre_commands: &control_plane.pre_commands,
+        post_commands: &control_plane.post_commands,
+        private_directories: PRIVATE_DIRECTORIES
+            .iter()
+            .map(|folder| (*folder).to_owned())
+            .chain([data_dir.clone()])
+            .collect(),
+        reserved_directories: vec![data_dir.clone()],
+        restarted_services,
+    };
+    Contents::new(files, additions)
+}
+
+/// A founding that says nothing about the others.
+fn alone(machine: &Machine) -> Founding {
+    Founding {
+        token: String::new(),
+        members: vec![Member {
+            name: machine.name.to_string(),
+            peer_url: machine.peer_url(),
+        }],
+        state: InitialClusterState::New,
+    }
+}
