@@ -132,6 +132,21 @@ fn a_failed_command_shows_the_end_of_its_log() {
 }
 
 #[test]
+fn a_missing_program_is_named_by_its_package() {
+    use testbed::packages::{Program, missing};
+
+    let shell = Program {
+        name: "sh",
+        package: "dash",
+    };
+    let none = Program {
+        name: "no-such-program",
+        package: "no-such-package",
+    };
+    assert_eq!(missing(&[none, shell, none]), ["no-such-package"]);
+}
+
+#[test]
 fn names_that_could_leave_the_cache_are_refused() {
     for name in ["", "../up", "Upper", "a b", "a/b"] {
         assert!(StateDir::named(name).is_err(), "{name:?}");

@@ -18,8 +18,9 @@ const TICK: Duration = Duration::from_secs(15);
 /// Writes one line to stderr. Not `eprintln!`, because the test harness swallows that, and a
 /// build of several minutes has to be seen.
 pub fn say(line: &str) {
-    // A closed stderr is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "testbed: {line}");
+    // In one write, so that lines of several threads do not mix. A closed stderr is no reason to
+    // fail.
+    let _ = std::io::stderr().write_all(format!("testbed: {line}\n").as_bytes());
 }
 
 /// One slow step: a line when it starts, the elapsed time every 15 s, and one when it ends.
