@@ -115,12 +115,12 @@ fn check_leaf(pair: &KeyPair, spec: &CertSpec, ca: &KeyPair, validity: Duration)
 
 #[test]
 fn a_ca_has_kubeadms_fields_under_every_algorithm() {
-    for (algorithm, label, signature) in [
-        (KeyAlgorithm::EcdsaP256, "EC", "1.2.840.10045.4.3.2"),
-        (KeyAlgorithm::EcdsaP384, "EC", "1.2.840.10045.4.3.3"),
-        (KeyAlgorithm::Rsa2048, "RSA", "1.2.840.113549.1.1.11"),
-        (KeyAlgorithm::Rsa3072, "RSA", "1.2.840.113549.1.1.11"),
-        (KeyAlgorithm::Rsa4096, "RSA", "1.2.840.113549.1.1.11"),
+    for (algorithm, label, bits, signature) in [
+        (KeyAlgorithm::EcdsaP256, "EC", 256, "1.2.840.10045.4.3.2"),
+        (KeyAlgorithm::EcdsaP384, "EC", 384, "1.2.840.10045.4.3.3"),
+        (KeyAlgorithm::Rsa2048, "RSA", 2048, "1.2.840.113549.1.1.11"),
+        (KeyAlgorithm::Rsa3072, "RSA", 3072, "1.2.840.113549.1.1.11"),
+        (KeyAlgorithm::Rsa4096, "RSA", 4096, "1.2.840.113549.1.1.11"),
     ] {
         let pair = issue_ca(Ca::Etcd, algorithm, 10 * YEAR, now()).unwrap();
         assert_eq!(
@@ -130,6 +130,7 @@ fn a_ca_has_kubeadms_fields_under_every_algorithm() {
         let der = der(&pair);
         let ca = parse(&der);
         common_checks(&ca, 10 * YEAR);
+        assert_eq!(ca.public_key().parsed().unwrap().key_size(), bits);
         assert!(ca.is_ca());
         assert_eq!(ca.subject().to_string(), "CN=etcd-ca");
         let names = ca.subject_alternative_name().unwrap().unwrap();
