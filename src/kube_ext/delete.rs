@@ -1,8 +1,13 @@
 //! Deleting exactly the object that was looked at.
 
+use std::fmt::Debug;
+use std::time::Duration;
+
 use kube::api::{Api, DeleteParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+
+use super::apply::{CallError, within};
 
 /// What became of an object that should go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +21,9 @@ pub enum Deleted {
 }
 
 /// Deletes `object`, but never one of the same name that somebody made since it was read.
-pub async fn delete<K>(api: &Api<K>, object: &K) -> kube::Result<Deleted>
+pub async fn delete<K>(api: &Api<K>, object: &K, deadline: Duration) -> Result<Deleted, CallError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let params = DeleteParams {
         preconditions: Some(Preconditions {
@@ -27,10 +32,13 @@ where
         }),
         ..DeleteParams::background()
     };
-    match api.delete(&object.name_any(), &params).await {
+    match within(deadline, api.delete(&object.name_any(), &params)).await {
         Ok(_) => Ok(Deleted::Requested),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Deleted::AlreadyGone),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Deleted::Replaced),
-        Err(error) => Err(error),
+        Err(CallError::Api(error)) => match *error {
+            kube::Error::Api(status) if status.is_not_found() => Ok(Deleted::AlreadyGone),
+            kube::Error::Api(status) if status.is_conflict() => Ok(Deleted::Replaced),
+            other => Err(CallError::Api(Box::new(other))),
+        },
+        Err(late) => Err(late),
     }
 }
