@@ -1,0 +1,196 @@
+//! The one struct with handles to the outside. Stages take it whole because they are few; the
+//! pure ones never see it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, Resource, ResourceExt};
+
+use super::error::Error;
+use super::names;
+use crate::crd::{EtcdCluster, KeyAlgorithm};
+use crate::etcd::{EtcdClients, EtcdCredentials};
+use crate::kube_ext::events::Events;
+use crate::pki::inventory::{OperatorIdentity, operator_client};
+use crate::pki::{KeyPair, issue};
+use crate::runtime::clock::Clock;
+use crate::runtime::metrics::Metrics;
+
+/// Validity of the client certificates that the operator makes for itself, in memory.
+const OWN_VALIDITY: Duration = Duration::from_secs(24 * 3600);
+/// They are made anew after half of it.
+const OWN_RENEWAL: Duration = Duration::from_secs(12 * 3600);
+
+/// Handles to the outside.
+pub struct Context {
+    pub client: Client,
+    pub clock: Clock,
+    pub events: Events,
+    pub metrics: Metrics,
+    /// Ledger ConfigMaps that were seen to agree with their status.
+    pub mirrors: Mirrors,
+    /// Targets whose objects were seen in place.
+    pub in_place: InPlace,
+    etcd: Pool<EtcdClients>,
+    target: Pool<KeyPair>,
+}
+
+impl Context {
+    /// A context over a client of the seed.
+    pub fn new(client: Client, clock: Clock, events: Events, metrics: Metrics) -> Self {
+        Self {
+            client,
+            clock,
+            events,
+            metrics,
+            mirrors: Mirrors::default(),
+            in_place: InPlace::default(),
+            etcd: Pool::default(),
+            target: Pool::default(),
+        }
+    }
+
+    /// The API of a kind in the namespace of `object`.
+    pub fn api<K>(&self, object: &impl ResourceExt) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default())
+    }
+
+    /// Clients of this cluster's members, under a certificate that lives in memory only.
+    /// The inner error says, for people, what is missing.
+    pub async fn etcd_clients(
+        &self,
+        cluster: &EtcdCluster,
+    ) -> Result<Result<Arc<EtcdClients>, String>, Error> {
+        let uid = cluster.uid().unwrap_or_default();
+        if let Some(clients) = self.etcd.get(&uid, self.clock.monotonic()) {
+            return Ok(Ok(clients));
+        }
+        let name = names::etcd_ca(&cluster.name_any());
+        let secrets: Api<Secret> = self.api(cluster);
+        let found = secrets.get_opt(&name).await.map_err(Error::api("reading the etcd CA"))?;
+        let Some(secret) = found else { return Ok(Err(format!("Secret {name} does not exist"))) };
+        let ca = match crate::pki::state::ca(&name, &secret.data.unwrap_or_default()) {
+            Ok(ca) => ca,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let own = self.own_certificate(OperatorIdentity::EtcdClient, &ca).await?;
+        let clients = Arc::new(EtcdClients::new(EtcdCredentials {
+            ca_pem: ca.certificate_pem.clone(),
+            certificate_pem: own.certificate_pem.clone(),
+            key_pem: own.key_pem.clone(),
+        }));
+        self.etcd.put(uid, Arc::clone(&clients), self.clock.monotonic());
+        Ok(Ok(clients))
+    }
+
+    /// The operator's identity towards a target's API server, in memory only.
+    pub async fn target_identity(&self, uid: &str, ca: &KeyPair) -> Result<Arc<KeyPair>, Error> {
+        if let Some(identity) = self.target.get(uid, self.clock.monotonic()) {
+            return Ok(identity);
+        }
+        let own = Arc::new(self.own_certificate(OperatorIdentity::TargetAdmin, ca).await?);
+        self.target.put(uid.to_owned(), Arc::clone(&own), self.clock.monotonic());
+        Ok(own)
+    }
+
+    /// Forgets everything kept in memory for an object that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.etcd.forget(uid);
+        self.target.forget(uid);
+        self.mirrors.forget(uid);
+        self.in_place.forget(uid);
+    }
+
+    async fn own_certificate(
+        &self,
+        identity: OperatorIdentity,
+        ca: &KeyPair,
+    ) -> Result<KeyPair, Error> {
+        let (ca, now) = (ca.clone(), self.clock.now());
+        let issued = tokio::task::spawn_blocking(move || {
+            let spec = operator_client(identity);
+            issue::issue_leaf(&spec, &ca, KeyAlgorithm::EcdsaP256, OWN_VALIDITY, now)
+        });
+        Ok(issued.await??)
+    }
+}
+
+/// What is kept in memory for an object, by its UID, until it has to be made anew.
+struct Pool<T> {
+    entries: Mutex<HashMap<String, (Arc<T>, Duration)>>,
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self { entries: Mutex::default() }
+    }
+}
+
+impl<T> Pool<T> {
+    fn get(&self, uid: &str, now: Duration) -> Option<Arc<T>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let (entry, made) = entries.get(uid)?;
+        (now.saturating_sub(*made) < OWN_RENEWAL).then(|| Arc::clone(entry))
+    }
+
+    fn put(&self, uid: String, entry: Arc<T>, now: Duration) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (entry, now));
+    }
+
+    fn forget(&self, uid: &str) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// Remembers which clusters' two founding records were seen to agree, so that a settled cluster
+/// is not read again every few seconds.
+#[derive(Default)]
+pub struct Mirrors(Mutex<HashSet<String>>);
+
+impl Mirrors {
+    /// Whether the records of this cluster were seen to agree.
+    pub fn agrees(&self, cluster: &EtcdCluster) -> bool {
+        let uid = cluster.uid().unwrap_or_default();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&uid)
+    }
+
+    /// Remembers that they do.
+    pub fn note(&self, cluster: &EtcdCluster) {
+        let uid = cluster.uid().unwrap_or_default();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
+    }
+
+    fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// Remembers which targets' objects were seen in place and when, so that they are read every few
+/// minutes and not on each look. A changed spec (another fingerprint) is looked at anew.
+#[derive(Default)]
+pub struct InPlace(Mutex<HashMap<String, (String, Duration)>>);
+
+impl InPlace {
+    /// Whether the objects of this fingerprint were seen in place within `period`.
+    pub fn is_recent(&self, uid: &str, fingerprint: &str, now: Duration, period: Duration) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(uid).is_some_and(|(known, at)| known == fingerprint && now.saturating_sub(*at) < period)
+    }
+
+    /// Remembers that they are in place now.
+    pub fn note(&self, uid: &str, fingerprint: &str, now: Duration) {
+        let entry = (fingerprint.to_owned(), now);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), entry);
+    }
+
+    fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}

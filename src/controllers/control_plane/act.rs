@@ -1,0 +1,220 @@
+//! Carrying out one batch of writes, and taking the API server's answers into what was observed.
+
+use std::collections::BTreeMap;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+
+use super::observe::Observed;
+use super::plan::Write;
+use super::secrets::{SecretMaker, data};
+use crate::controllers::FIELD_MANAGER;
+use crate::controllers::context::Context;
+use crate::controllers::error::Error;
+use crate::crd::EtcdCluster;
+use crate::domain::{ControlPlane, Machine};
+use crate::kube_ext::events::EventSpec;
+use crate::manifests;
+use crate::pki::inventory::cluster_admin;
+use crate::pki::issue::{issue_ca, issue_leaf, issue_service_account};
+use crate::pki::state::{self, SecretData};
+use crate::pki::{Ca, CertSpec, KeyPair, Leaf, MachinePki, secret_names};
+
+/// Writes of one batch that are under way at the same time.
+const WRITES_AT_ONCE: usize = 8;
+
+/// What an API server answered to a write.
+enum Written {
+    Secret(Secret),
+    Etcd(EtcdCluster),
+}
+
+/// Carries out the batch. The first failure ends it; what was written stays and is found again.
+pub async fn act(
+    writes: Vec<Write>,
+    observed: &mut Observed,
+    control_plane: &ControlPlane,
+    owner: &OwnerReference,
+    context: &Context,
+) -> Result<(), Error> {
+    let actor = Actor {
+        observed,
+        maker: SecretMaker { control_plane, owner },
+        secrets: context.api(&*observed.object),
+        context,
+        now: context.clock.now(),
+    };
+    let outcomes: Vec<Written> = stream::iter(writes)
+        .map(|write| actor.carry_out(write))
+        .buffer_unordered(WRITES_AT_ONCE)
+        .try_collect()
+        .await?;
+    for written in outcomes {
+        match written {
+            Written::Secret(secret) => {
+                observed.secrets.insert(secret.name_any(), secret);
+            }
+            Written::Etcd(cluster) => observed.etcd = Some(cluster),
+        }
+    }
+    Ok(())
+}
+
+struct Actor<'a> {
+    observed: &'a Observed,
+    maker: SecretMaker<'a>,
+    secrets: Api<Secret>,
+    context: &'a Context,
+    now: Timestamp,
+}
+
+impl Actor<'_> {
+    async fn carry_out(&self, write: Write) -> Result<Written, Error> {
+        let secret = match write {
+            Write::Ca(ca) => self.create_ca(ca).await?,
+            Write::ServiceAccount => self.create_service_account().await?,
+            Write::Leaves { machine, leaves, stored } => {
+                self.issue_leaves(&machine, leaves, stored).await?
+            }
+            Write::Kubeconfig => self.create_kubeconfig().await?,
+            Write::MachineConfig(secret) => self.publish(&secret).await?,
+            Write::CreateEtcd(cluster) => return self.create_etcd(&cluster).await,
+            Write::RestoreEtcd(cluster) => return self.restore_etcd(&cluster).await,
+        };
+        Ok(Written::Secret(secret))
+    }
+
+    async fn create_ca(&self, ca: Ca) -> Result<Secret, Error> {
+        let (algorithm, validity) =
+            (self.maker.control_plane.key_algorithm, self.maker.control_plane.ca_validity);
+        let now = self.now;
+        let pair = blocking(move || issue_ca(ca, algorithm, validity, now)).await?;
+        let name = secret_names::ca(&self.maker.control_plane.name, ca);
+        self.create_or_adopt(self.maker.secret(name, None, "ca", state::ca_data(&pair))).await
+    }
+
+    async fn create_service_account(&self) -> Result<Secret, Error> {
+        let algorithm = self.maker.control_plane.key_algorithm;
+        let keys = blocking(move || issue_service_account(algorithm)).await?;
+        let name = secret_names::service_account(&self.maker.control_plane.name);
+        let data = state::service_account_data(&keys);
+        self.create_or_adopt(self.maker.secret(name, None, "ca", data)).await
+    }
+
+    /// Create-only: whoever was first is right, and what the user brought is never overwritten.
+    async fn create_or_adopt(&self, secret: Secret) -> Result<Secret, Error> {
+        match self.secrets.create(&PostParams::default(), &secret).await {
+            Ok(created) => Ok(created),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let name = secret.name_any();
+                self.secrets.get(&name).await.map_err(Error::api("reading a CA Secret"))
+            }
+            Err(error) => Err(Error::api("creating a CA Secret")(error)),
+        }
+    }
+
+    async fn issue_leaves(
+        &self,
+        machine: &Machine,
+        leaves: BTreeMap<Leaf, CertSpec>,
+        stored: Option<Box<Secret>>,
+    ) -> Result<Secret, Error> {
+        let control_plane = self.maker.control_plane;
+        let signers = self.signers()?;
+        let (algorithm, validity, now) =
+            (control_plane.key_algorithm, control_plane.leaf_validity, self.now);
+        let issued = blocking(move || {
+            let mut pki = MachinePki::new();
+            for (leaf, spec) in leaves {
+                if let Some(signer) = signers.get(&spec.signer) {
+                    pki.insert(leaf, issue_leaf(&spec, signer, algorithm, validity, now)?);
+                }
+            }
+            Ok(pki)
+        });
+        let issued = state::machine_data(&issued.await?);
+        let name = secret_names::machine_certificates(&control_plane.name, &machine.name);
+        match stored {
+            None => {
+                let machine = Some(machine.name.as_str());
+                let secret = self.maker.secret(name, machine, "certificates", issued);
+                let created = self.secrets.create(&PostParams::default(), &secret).await;
+                created.map_err(Error::api("creating a Secret of certificates"))
+            }
+            Some(mut secret) => {
+                // With the resourceVersion that was read: a write in between is a conflict.
+                secret.data.get_or_insert_default().extend(issued);
+                let replaced = self.secrets.replace(&name, &PostParams::default(), &secret).await;
+                replaced.map_err(Error::api("replacing a Secret of certificates"))
+            }
+        }
+    }
+
+    fn signers(&self) -> Result<BTreeMap<Ca, KeyPair>, Error> {
+        let signer = |ca: Ca| {
+            let name = secret_names::ca(&self.maker.control_plane.name, ca);
+            let secret = self.observed.secrets.get(&name);
+            let empty = SecretData::new();
+            let data = secret.and_then(|secret| secret.data.as_ref()).unwrap_or(&empty);
+            let pair = state::ca(&name, data).map_err(|error| Error::Bug(error.to_string()))?;
+            Ok((ca, pair))
+        };
+        Ca::ALL.into_iter().map(signer).collect()
+    }
+
+    async fn create_kubeconfig(&self) -> Result<Secret, Error> {
+        let control_plane = self.maker.control_plane;
+        let ca = self.signers()?.remove(&Ca::Cluster);
+        let ca = ca.ok_or_else(|| Error::Bug("the cluster CA is not stored".to_owned()))?;
+        let (signer, algorithm, validity, now) =
+            (ca.clone(), control_plane.key_algorithm, control_plane.leaf_validity, self.now);
+        let pair =
+            blocking(move || issue_leaf(&cluster_admin(), &signer, algorithm, validity, now));
+        let content = manifests::admin_kubeconfig(control_plane, &ca.certificate_pem, &pair.await?)
+            .map_err(|error| Error::Bug(error.to_string()))?;
+        let name = secret_names::kubeconfig(&control_plane.name);
+        let data = data([(secret_names::VALUE, content.as_bytes())]);
+        let secret = self.maker.secret(name, None, "kubeconfig", data);
+        let created = self.secrets.create(&PostParams::default(), &secret).await;
+        created.map_err(Error::api("creating the kubeconfig Secret"))
+    }
+
+    async fn publish(&self, secret: &Secret) -> Result<Secret, Error> {
+        let name = secret.name_any();
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let published = self.secrets.patch(&name, &params, &Patch::Apply(secret)).await;
+        published.map_err(Error::api("publishing a machine config"))
+    }
+
+    async fn create_etcd(&self, cluster: &EtcdCluster) -> Result<Written, Error> {
+        let api: Api<EtcdCluster> = self.context.api(cluster);
+        let created = api.create(&PostParams::default(), cluster).await;
+        created.map(Written::Etcd).map_err(Error::api("creating the EtcdCluster"))
+    }
+
+    async fn restore_etcd(&self, cluster: &EtcdCluster) -> Result<Written, Error> {
+        let api: Api<EtcdCluster> = self.context.api(cluster);
+        let name = cluster.name_any();
+        let restored = api.replace(&name, &PostParams::default(), cluster).await;
+        let restored = restored.map_err(Error::api("putting the EtcdCluster back"))?;
+        let event = EventSpec {
+            warning: false,
+            reason: "FollowsControlPlane",
+            action: "Restoring",
+            note: format!("the spec follows ControlPlane {name}; edit that one instead"),
+        };
+        self.context.events.publish(&restored, &event).await;
+        Ok(Written::Etcd(restored))
+    }
+}
+
+/// Key generation takes up to seconds with RSA and never runs on the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::pki::issue::IssueError> + Send + 'static,
+) -> Result<T, Error> {
+    Ok(tokio::task::spawn_blocking(work).await??)
+}

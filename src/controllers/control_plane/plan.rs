@@ -1,0 +1,276 @@
+//! What is to be written in the seed next. Pure.
+//!
+//! Random material is stored before anything renders from it, and the founding is recorded before
+//! anything that names it is published: so a plan is one batch of writes that do not depend on
+//! each other, and the driver plans again from what the API server answered.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+use super::observe::Observed;
+use super::secrets::{SecretMaker, in_place};
+use super::{etcd, secrets};
+use crate::controllers::fields::{Problem, ProblemReason};
+use crate::crd::EtcdCluster;
+use crate::domain::{ControlPlane, Founding, Machine};
+use crate::kube_ext::owner;
+use crate::machine_config;
+use crate::pki::inventory::machine_leaves;
+use crate::pki::plan::{PkiStep, plan as plan_pki};
+use crate::pki::state::{PkiState, Secrets};
+use crate::pki::{Ca, CertSpec, ClusterPki, Leaf, secret_names};
+
+/// The next batch, or what stands in its way.
+pub enum Plan {
+    /// Make these, then plan again.
+    Write(Vec<Write>),
+    /// Nothing to write until something else happens; the text is for people.
+    Await(String),
+    /// Only a person can help.
+    Stalled(Vec<Problem>),
+    /// Every machine config is published and as it shall be.
+    Published(Box<Published>),
+}
+
+/// What is published.
+pub struct Published {
+    pub pki: ClusterPki,
+    /// Revision of each machine's config.
+    pub revisions: BTreeMap<String, String>,
+}
+
+/// One write. Keys are generated while it is carried out, never here.
+pub enum Write {
+    /// Create a CA; one that is there already is adopted.
+    Ca(Ca),
+    /// Create the service-account keys; such that are there already are adopted.
+    ServiceAccount,
+    /// Put leaves into the Secret of a machine's certificates.
+    Leaves { machine: Machine, leaves: BTreeMap<Leaf, CertSpec>, stored: Option<Box<Secret>> },
+    /// Create the administrators' kubeconfig.
+    Kubeconfig,
+    CreateEtcd(Box<EtcdCluster>),
+    /// Put an edited EtcdCluster back.
+    RestoreEtcd(Box<EtcdCluster>),
+    /// Create or change a machine config.
+    MachineConfig(Box<Secret>),
+}
+
+/// What the plan is made of.
+pub struct Facts<'a> {
+    pub observed: &'a Observed,
+    pub control_plane: &'a ControlPlane,
+    pub owner: &'a OwnerReference,
+    pub now: Timestamp,
+}
+
+/// Plans the next batch.
+pub fn plan(facts: &Facts<'_>) -> Plan {
+    let founding = facts.observed.etcd.as_ref().and_then(etcd::founding);
+    if let Some(problem) = foreign_etcd(facts).or_else(|| members_changed(facts, founding.as_ref()))
+    {
+        return Plan::Stalled(vec![problem]);
+    }
+    let state = pki_state(facts);
+    let founded = founding.is_some() && facts.published();
+    let pki = match plan_pki(facts.control_plane, &state, founded, facts.now) {
+        Ok(pki) => pki,
+        Err(error) => return Plan::stalled("spec", &error),
+    };
+    if !pki.problems.is_empty() {
+        let problem = |problem: &crate::pki::PkiProblem| Problem {
+            path: "spec.certificates".to_owned(),
+            reason: ProblemReason::MissingInput,
+            message: problem.to_string(),
+        };
+        return Plan::Stalled(pki.problems.iter().map(problem).collect());
+    }
+    let mut writes = pki_writes(facts, pki.steps);
+    writes.extend(etcd_write(facts));
+    let settled = writes.is_empty();
+    let Some(cluster) = state.cluster() else { return Plan::Write(writes) };
+    let kubeconfig = secret_names::kubeconfig(&facts.control_plane.name);
+    if !facts.observed.secrets.contains_key(&kubeconfig) {
+        writes.push(Write::Kubeconfig);
+    }
+    if !settled {
+        return Plan::Write(writes);
+    }
+    let Some(founding) = founding else {
+        return match writes.is_empty() {
+            true => Plan::Await("the founding of etcd to be recorded".to_owned()),
+            false => Plan::Write(writes),
+        };
+    };
+    publish(facts, &state, cluster, &founding, writes)
+}
+
+impl Plan {
+    fn stalled(path: &str, error: &impl ToString) -> Self {
+        Self::Stalled(vec![Problem {
+            path: path.to_owned(),
+            reason: ProblemReason::InvalidSpec,
+            message: error.to_string(),
+        }])
+    }
+}
+
+impl Facts<'_> {
+    /// A machine may have booted from what was published.
+    fn published(&self) -> bool {
+        let name = &self.control_plane.name;
+        self.control_plane.machines.iter().any(|machine| {
+            let secret = secret_names::machine_config(name, &machine.name);
+            self.observed.secrets.contains_key(&secret)
+        })
+    }
+}
+
+/// An EtcdCluster of this name that belongs to somebody else.
+fn foreign_etcd(facts: &Facts<'_>) -> Option<Problem> {
+    let cluster = facts.observed.etcd.as_ref()?;
+    (!owner::is_controlled_by(&cluster.metadata, &*facts.observed.object)).then(|| Problem {
+        path: "metadata.name".to_owned(),
+        reason: ProblemReason::InvalidSpec,
+        message: format!(
+            "an EtcdCluster {:?} exists that does not belong to this ControlPlane; give one of \
+             them another name",
+            facts.control_plane.name
+        ),
+    })
+}
+
+/// Until members can be added and removed, the machines of a founded cluster are fixed.
+fn members_changed(facts: &Facts<'_>, founding: Option<&Founding>) -> Option<Problem> {
+    let founders: BTreeMap<&str, &str> =
+        founding?.members.iter().map(|m| (m.name.as_str(), m.peer_url.as_str())).collect();
+    let urls: Vec<(&str, String)> =
+        facts.control_plane.machines.iter().map(|m| (m.name.as_str(), m.peer_url())).collect();
+    let wanted: BTreeMap<&str, &str> = urls.iter().map(|(n, u)| (*n, u.as_str())).collect();
+    (founders != wanted).then(|| Problem {
+        path: "spec.machines".to_owned(),
+        reason: ProblemReason::NotYetSupported,
+        message: format!(
+            "etcd was founded by {}; changing the machines or replicas of a founded control plane \
+             is not supported by this release of Seedbed yet; put the spec back, or make a new \
+             ControlPlane",
+            founders.keys().copied().collect::<Vec<_>>().join(", ")
+        ),
+    })
+}
+
+fn pki_state(facts: &Facts<'_>) -> PkiState {
+    let name = &facts.control_plane.name;
+    let data = |secret: String| facts.observed.secrets.get(&secret)?.data.clone();
+    let cas = Ca::ALL.into_iter().filter_map(|ca| Some((ca, data(secret_names::ca(name, ca))?)));
+    let machines = facts.control_plane.machines.iter().filter_map(|machine| {
+        let secret = secret_names::machine_certificates(name, &machine.name);
+        Some((machine.name.clone(), data(secret)?))
+    });
+    let secrets = Secrets {
+        cas: cas.collect(),
+        service_account: data(secret_names::service_account(name)),
+        machines: machines.collect(),
+    };
+    PkiState::read(name, &secrets)
+}
+
+fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
+    let mut writes = Vec::new();
+    let mut leaves: BTreeMap<_, BTreeMap<Leaf, CertSpec>> = BTreeMap::new();
+    for step in steps {
+        match step {
+            PkiStep::IssueCa(ca) => writes.push(Write::Ca(ca)),
+            PkiStep::IssueServiceAccount => writes.push(Write::ServiceAccount),
+            PkiStep::IssueLeaf { machine, leaf, spec, .. } => {
+                leaves.entry(machine).or_default().insert(leaf, spec);
+            }
+            PkiStep::Keep { .. } => {}
+        }
+    }
+    if !writes.is_empty() {
+        // Leaves are signed by CAs that are stored.
+        return writes;
+    }
+    let name = &facts.control_plane.name;
+    for machine in &facts.control_plane.machines {
+        if let Some(leaves) = leaves.remove(&machine.name) {
+            let secret = secret_names::machine_certificates(name, &machine.name);
+            let stored = facts.observed.secrets.get(&secret).cloned().map(Box::new);
+            writes.push(Write::Leaves { machine: machine.clone(), leaves, stored });
+        }
+    }
+    writes
+}
+
+/// The EtcdCluster is created once, and put back when somebody edits it.
+fn etcd_write(facts: &Facts<'_>) -> Option<Write> {
+    let desired =
+        etcd::desired(&facts.observed.object, facts.control_plane, facts.owner.clone());
+    let Some(stored) = &facts.observed.etcd else {
+        return Some(Write::CreateEtcd(Box::new(desired)));
+    };
+    (stored.spec != desired.spec).then(|| {
+        let restored = EtcdCluster { spec: desired.spec, ..stored.clone() };
+        Write::RestoreEtcd(Box::new(restored))
+    })
+}
+
+/// Renders every machine; publishes all or, with an input missing or too large, none.
+fn publish(
+    facts: &Facts<'_>,
+    state: &PkiState,
+    pki: ClusterPki,
+    founding: &Founding,
+    mut writes: Vec<Write>,
+) -> Plan {
+    let control_plane = facts.control_plane;
+    let maker = SecretMaker { control_plane, owner: facts.owner };
+    let mut revisions = BTreeMap::new();
+    let mut problems = Vec::new();
+    for machine in &control_plane.machines {
+        match render(facts, state, &pki, founding, machine) {
+            Err(problem) => problems.push(problem),
+            Ok(config) => {
+                let name = secret_names::machine_config(&control_plane.name, &machine.name);
+                let desired = maker.machine_config(name.clone(), machine.name.as_str(), &config);
+                revisions.insert(machine.name.to_string(), config.revision);
+                let stored = facts.observed.secrets.get(&name);
+                if !stored.is_some_and(|stored| in_place(stored, &desired)) {
+                    writes.push(Write::MachineConfig(Box::new(desired)));
+                }
+            }
+        }
+    }
+    if !problems.is_empty() {
+        Plan::Stalled(problems)
+    } else if writes.is_empty() {
+        Plan::Published(Box::new(Published { pki, revisions }))
+    } else {
+        Plan::Write(writes)
+    }
+}
+
+fn render(
+    facts: &Facts<'_>,
+    state: &PkiState,
+    pki: &ClusterPki,
+    founding: &Founding,
+    machine: &Machine,
+) -> Result<machine_config::MachineConfig, Problem> {
+    let problem = |message: String| Problem {
+        path: format!("spec.machines[{}]", machine.name),
+        reason: ProblemReason::InvalidSpec,
+        message,
+    };
+    let wanted = machine_leaves(facts.control_plane, machine)
+        .map_err(|error| problem(error.to_string()))?;
+    let leaves = state
+        .machine(&machine.name, wanted.keys())
+        .ok_or_else(|| problem("certificates are missing".to_owned()))?;
+    machine_config::machine_config(facts.control_plane, machine, founding, pki, &leaves)
+        .map_err(|error| problem(error.to_string()))
+}

@@ -1,0 +1,77 @@
+//! The Secrets of a control plane, as objects. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::controllers::names;
+use crate::domain::ControlPlane;
+use crate::machine_config::MachineConfig;
+use crate::pki::secret_names::VALUE;
+use crate::pki::state::SecretData;
+
+/// Type of every Secret of the Cluster API contract.
+const SECRET_TYPE: &str = "cluster.x-k8s.io/secret";
+
+/// What all Secrets of one control plane share.
+#[derive(Clone, Copy)]
+pub struct SecretMaker<'a> {
+    pub control_plane: &'a ControlPlane,
+    pub owner: &'a OwnerReference,
+}
+
+impl SecretMaker<'_> {
+    /// A Secret with this content.
+    pub fn secret(
+        &self,
+        name: String,
+        machine: Option<&str>,
+        content: &str,
+        data: SecretData,
+    ) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(self.control_plane.namespace.clone()),
+                labels: Some(names::labels(&self.control_plane.name, machine, content)),
+                owner_references: Some(vec![self.owner.clone()]),
+                ..ObjectMeta::default()
+            },
+            type_: Some(SECRET_TYPE.to_owned()),
+            data: Some(data),
+            ..Secret::default()
+        }
+    }
+
+    /// The Secret that a machine boots from.
+    pub fn machine_config(&self, name: String, machine: &str, config: &MachineConfig) -> Secret {
+        let data =
+            data([(VALUE, config.user_data.as_slice()), ("format", config.format.as_bytes())]);
+        let mut secret = self.secret(name, Some(machine), names::CONTENT_MACHINE_CONFIG, data);
+        let files = serde_json::Value::from_iter(config.files.clone()).to_string();
+        secret.metadata.annotations = Some(BTreeMap::from([
+            (names::ANNOTATION_REVISION.to_owned(), config.revision.clone()),
+            (names::ANNOTATION_FILES.to_owned(), files),
+        ]));
+        secret
+    }
+}
+
+/// Data of a Secret from keys and contents.
+pub fn data<const N: usize>(pairs: [(&str, &[u8]); N]) -> SecretData {
+    pairs.map(|(key, content)| (key.to_owned(), ByteString(content.to_vec()))).into()
+}
+
+/// Whether the stored Secret already has what the desired one wants: data, labels, annotations.
+pub fn in_place(stored: &Secret, desired: &Secret) -> bool {
+    let covers = |stored: Option<&BTreeMap<String, String>>, desired: Option<&BTreeMap<String, String>>| {
+        desired.into_iter().flatten().all(|(key, value)| {
+            stored.and_then(|stored| stored.get(key)) == Some(value)
+        })
+    };
+    stored.data == desired.data
+        && covers(stored.metadata.labels.as_ref(), desired.metadata.labels.as_ref())
+        && covers(stored.metadata.annotations.as_ref(), desired.metadata.annotations.as_ref())
+}
