@@ -3,7 +3,19 @@
 //! Answers what has to be done for an object now, and does it. `observe`, `act` and `status` are
 //! the only stages with IO; `resolve` and `plan` are pure. Never decides about membership, tokens
 //! or CAs from a cache. Checks of spec fields that several kinds share live in [`fields`],
-//! condition types and reasons in `conditions`.
+//! condition types and reasons in [`conditions`].
 
+pub mod conditions;
+pub mod context;
 pub mod control_plane;
+pub mod error;
+pub mod etcd_cluster;
 pub mod fields;
+pub mod names;
+pub mod node_pool;
+mod run;
+
+pub use run::run;
+
+/// Field manager of everything that the controllers apply in the seed.
+pub const FIELD_MANAGER: &str = "seedbed";

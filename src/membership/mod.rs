@@ -11,4 +11,4 @@ mod verdict;
 
 pub use founding::{FoundingFacts, FoundingStep, LedgerRecord, founding_step};
 pub use snapshot::{Answer, ListedMember, MemberView, Snapshot};
-pub use verdict::{Freeze, Identity, MemberHealth, health, identity, quorum};
+pub use verdict::{Freeze, Identity, MemberHealth, health, identity, lag_entries, quorum};

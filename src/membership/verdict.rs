@@ -199,7 +199,7 @@ impl Answer {
 }
 
 /// Entries behind the leader's committed index; `None` while no leader has answered.
-pub(crate) fn lag_entries(answer: &Answer, snapshot: &Snapshot) -> Option<u64> {
+pub fn lag_entries(answer: &Answer, snapshot: &Snapshot) -> Option<u64> {
     let leader = snapshot
         .answers()
         .map(|(_, other)| other)

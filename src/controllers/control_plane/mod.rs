@@ -1,3 +1,113 @@
 //! `ControlPlane`: from the spec to machine-config Secrets and a live control plane.
+//!
+//! The driver below is the only place where the stages meet: observe, resolve, plan, act (again
+//! and again, until nothing is left to write), then a look at the machines, then status. `resolve`
+//! and `plan` are pure; `secrets` and `etcd` build objects; `live` talks to the machines.
 
+mod act;
+mod etcd;
+mod live;
+mod observe;
+mod plan;
 pub mod resolve;
+mod secrets;
+mod status;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use self::plan::{Facts, Plan, Published};
+use self::resolve::{Inputs, Problem, Resolved};
+use self::status::Progress;
+use super::context::Context;
+use super::error::Error;
+use crate::crd::ControlPlane;
+use crate::kube_ext::owner::controller_reference;
+
+/// Batches of writes in one reconcile: CAs, certificates, machine configs, and one to spare.
+const MOST_BATCHES: usize = 4;
+
+/// Looks at one ControlPlane; answers when to look again.
+pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<Duration, Error> {
+    if object.spec.paused == Some(true) {
+        return report(&object, None, None, &Progress::Paused, context).await;
+    }
+    let mut observed = observe::observe(Arc::clone(&object), context).await?;
+    let inputs = Inputs { contents: std::mem::take(&mut observed.contents) };
+    let resolved = match resolve::resolve(&object, &inputs) {
+        Ok(resolved) => resolved,
+        Err(problems) => {
+            let progress = Progress::Stalled(problems);
+            return report(&object, None, Some(&observed), &progress, context).await;
+        }
+    };
+    let progress = match carry_out(&resolved, &mut observed, context).await? {
+        Ok(published) => {
+            let uid = object.uid().unwrap_or_default();
+            let live =
+                live::look(&uid, &resolved.control_plane, &published.pki, context).await?;
+            Progress::Published { live, revisions: published.revisions }
+        }
+        Err(progress) => progress,
+    };
+    report(&object, Some(&resolved), Some(&observed), &progress, context).await
+}
+
+/// Plans and acts until nothing is left to write.
+async fn carry_out(
+    resolved: &Resolved,
+    observed: &mut observe::Observed,
+    context: &Context,
+) -> Result<Result<Box<Published>, Progress>, Error> {
+    let control_plane = &resolved.control_plane;
+    let owner = controller_reference(&*observed.object)
+        .ok_or_else(|| Error::Bug("the ControlPlane has no UID".to_owned()))?;
+    for _ in 0..MOST_BATCHES {
+        let now = context.clock.now();
+        let plan = plan::plan(&Facts { observed, control_plane, owner: &owner, now });
+        match plan {
+            Plan::Write(writes) => {
+                act::act(writes, observed, control_plane, &owner, context).await?;
+            }
+            Plan::Await(text) => return Ok(Err(Progress::Awaiting(text))),
+            Plan::Stalled(problems) => return Ok(Err(Progress::Stalled(problems))),
+            Plan::Published(published) => return Ok(Ok(published)),
+        }
+    }
+    Ok(Err(Progress::Awaiting("the next look".to_owned())))
+}
+
+async fn report(
+    object: &ControlPlane,
+    resolved: Option<&Resolved>,
+    observed: Option<&observe::Observed>,
+    progress: &Progress,
+    context: &Context,
+) -> Result<Duration, Error> {
+    let facts = status::Facts {
+        object,
+        resolved,
+        etcd: observed.and_then(|observed| observed.etcd.as_ref()),
+        expiries: expiries(resolved, observed),
+        progress,
+        now: context.clock.now(),
+    };
+    let (status, news) = status::status(&facts);
+    status::write(object, &status, context).await?;
+    for event in &news {
+        context.events.publish(object, event).await;
+    }
+    Ok(status::requeue(&facts, &status))
+}
+
+fn expiries(
+    resolved: Option<&Resolved>,
+    observed: Option<&observe::Observed>,
+) -> BTreeMap<String, jiff::Timestamp> {
+    let (Some(resolved), Some(observed)) = (resolved, observed) else { return BTreeMap::new() };
+    let control_plane = &resolved.control_plane;
+    plan::pki_state(observed, control_plane).expiries(control_plane)
+}

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::observe::Observed;
 use super::secrets::{SecretMaker, in_place};
-use super::{etcd, secrets};
+use super::etcd;
 use crate::controllers::fields::{Problem, ProblemReason};
 use crate::crd::EtcdCluster;
 use crate::domain::{ControlPlane, Founding, Machine};
@@ -74,7 +74,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     {
         return Plan::Stalled(vec![problem]);
     }
-    let state = pki_state(facts);
+    let state = pki_state(facts.observed, facts.control_plane);
     let founded = founding.is_some() && facts.published();
     let pki = match plan_pki(facts.control_plane, &state, founded, facts.now) {
         Ok(pki) => pki,
@@ -162,11 +162,12 @@ fn members_changed(facts: &Facts<'_>, founding: Option<&Founding>) -> Option<Pro
     })
 }
 
-fn pki_state(facts: &Facts<'_>) -> PkiState {
-    let name = &facts.control_plane.name;
-    let data = |secret: String| facts.observed.secrets.get(&secret)?.data.clone();
+/// The certificates and keys that are stored.
+pub fn pki_state(observed: &Observed, control_plane: &ControlPlane) -> PkiState {
+    let name = &control_plane.name;
+    let data = |secret: String| observed.secrets.get(&secret)?.data.clone();
     let cas = Ca::ALL.into_iter().filter_map(|ca| Some((ca, data(secret_names::ca(name, ca))?)));
-    let machines = facts.control_plane.machines.iter().filter_map(|machine| {
+    let machines = control_plane.machines.iter().filter_map(|machine| {
         let secret = secret_names::machine_certificates(name, &machine.name);
         Some((machine.name.clone(), data(secret)?))
     });

@@ -1,0 +1,340 @@
+//! What is known, written when it differs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::live::Live;
+use super::resolve::{Problem, Resolved};
+use crate::controllers::conditions::{
+    AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, PAUSED,
+    READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true,
+};
+use crate::controllers::context::Context;
+use crate::controllers::error::Error;
+use crate::controllers::fields::ProblemReason;
+use crate::controllers::{FIELD_MANAGER, names};
+use crate::crd::{
+    CertificatesStatus, ControlPlane, ControlPlaneStatus, EtcdCluster, MachineStatus,
+};
+use crate::domain::{self, Machine};
+use crate::kube_ext::events::EventSpec;
+use crate::pki::secret_names;
+use crate::target::Readiness;
+use crate::versions;
+
+const TYPES: &[&str] = &[
+    READY, RECONCILING, STALLED, AVAILABLE, CERTIFICATES_VALID, ETCD_HEALTHY,
+    MACHINE_CONFIGS_PUBLISHED, UP_TO_DATE, PAUSED,
+];
+/// Certificates that expire sooner are reported.
+const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// How far a reconcile came.
+pub enum Progress {
+    /// Nothing was looked at: the object is paused.
+    Paused,
+    /// Only a person can help.
+    Stalled(Vec<Problem>),
+    /// The seed's side waits; the text says for what.
+    Awaiting(String),
+    /// The machine configs are published, and the machines have been asked.
+    Published { live: Live, revisions: BTreeMap<String, String> },
+}
+
+/// Everything that the status says something about.
+pub struct Facts<'a> {
+    pub object: &'a ControlPlane,
+    pub resolved: Option<&'a Resolved>,
+    pub etcd: Option<&'a EtcdCluster>,
+    pub expiries: BTreeMap<String, Timestamp>,
+    pub progress: &'a Progress,
+    pub now: Timestamp,
+}
+
+/// The status as it shall be, and what of it is news.
+pub fn status(facts: &Facts<'_>) -> (ControlPlaneStatus, Vec<EventSpec>) {
+    let stored = facts.object.status.clone().unwrap_or_default();
+    let generation = facts.object.metadata.generation;
+    let conditions = conditions(facts, &stored);
+    let news = conditions.news(&stored.conditions);
+    let mut status = ControlPlaneStatus {
+        observed_generation: generation,
+        conditions: conditions.merged(&stored.conditions, generation, facts.now),
+        ..stored
+    };
+    status.selector = Some(names::machine_config_selector(&facts.object.name_any()));
+    if let Some(resolved) = facts.resolved {
+        of_the_spec(&mut status, resolved);
+    }
+    if let Some(etcd) = facts.etcd.and_then(|etcd| etcd.status.as_ref()) {
+        status.etcd_cluster = Some(facts.object.name_any());
+        let voters = etcd.replicas.unwrap_or(0);
+        status.etcd_members = Some(format!("{}/{voters}", etcd.ready_replicas.unwrap_or(0)));
+    }
+    if let Some((name, expiry)) = facts.expiries.iter().min_by_key(|(_, expiry)| **expiry) {
+        status.certificates = Some(CertificatesStatus {
+            earliest_expiry: Some(expiry.to_string()),
+            earliest_expiry_of: Some(name.clone()),
+        });
+    }
+    if let (Progress::Published { live, revisions }, Some(resolved)) = (facts.progress, facts.resolved)
+    {
+        of_the_machines(&mut status, facts, &resolved.control_plane, live, revisions);
+    }
+    (status, news)
+}
+
+fn of_the_spec(status: &mut ControlPlaneStatus, resolved: &Resolved) {
+    let control_plane = &resolved.control_plane;
+    status.replicas = Some(count(control_plane.machines.len()));
+    let endpoint = control_plane.public_endpoint();
+    status.endpoint = endpoint.map(|endpoint| format!("https://{endpoint}"));
+    status.images = versions::images(control_plane).unwrap_or_default();
+    status.resolved = Some(resolved.defaults.clone());
+}
+
+fn of_the_machines(
+    status: &mut ControlPlaneStatus,
+    facts: &Facts<'_>,
+    control_plane: &domain::ControlPlane,
+    live: &Live,
+    revisions: &BTreeMap<String, String>,
+) {
+    let serving = control_plane.machines.iter().map(|machine| {
+        let mut row = row(machine, control_plane, live);
+        row.revision = revisions.get(machine.name.as_str()).cloned();
+        row.etcd_member_id = member_id(facts.etcd, machine);
+        row
+    });
+    let spare = control_plane.spares.iter().map(|machine| MachineStatus {
+        name: machine.name.to_string(),
+        spare: Some(true),
+        ..MachineStatus::default()
+    });
+    status.machines = serving.chain(spare).collect();
+    let ready = |machine: &&Machine| {
+        live.is_ready(&machine.name) && live.node(&machine.name).is_some_and(|node| node.ready)
+    };
+    status.ready_replicas = Some(count(control_plane.machines.iter().filter(ready).count()));
+    let versions = live.nodes.iter().filter_map(|node| node.kubelet_version.parse().ok());
+    let lowest: Option<domain::KubeVersion> = versions.min();
+    if live.nodes.len() == control_plane.machines.len() {
+        status.version = lowest.map(|version| version.to_string());
+    }
+}
+
+fn row(machine: &Machine, control_plane: &domain::ControlPlane, live: &Live) -> MachineStatus {
+    let node = live.node(&machine.name);
+    let api_server_ready = live.is_ready(&machine.name);
+    MachineStatus {
+        name: machine.name.to_string(),
+        secret_name: Some(secret_names::machine_config(&control_plane.name, &machine.name)),
+        api_server_ready: Some(api_server_ready),
+        node_ready: Some(node.is_some_and(|node| node.ready)),
+        kubelet_version: node.map(|node| node.kubelet_version.clone()),
+        message: awaited(machine, live),
+        ..MachineStatus::default()
+    }
+}
+
+/// What a machine lacks, for people.
+fn awaited(machine: &Machine, live: &Live) -> Option<String> {
+    let endpoint = machine.api_endpoint();
+    match live.api_servers.get(&machine.name) {
+        Some(Some(Readiness::Ready)) => match live.node(&machine.name) {
+            None => Some("the kubelet has not registered its Node yet".to_owned()),
+            Some(node) if !node.ready => Some("the Node is not Ready".to_owned()),
+            Some(_) => None,
+        },
+        Some(Some(Readiness::NotReady(why))) => {
+            Some(format!("the API server at {endpoint} is not ready: {}", first_line(why)))
+        }
+        Some(Some(Readiness::Unreachable(why))) => {
+            Some(format!("the API server at {endpoint} does not answer: {}", first_line(why)))
+        }
+        Some(None) | None => Some(format!("nothing listens at {endpoint}")),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn member_id(etcd: Option<&EtcdCluster>, machine: &Machine) -> Option<String> {
+    let slots = &etcd?.status.as_ref()?.ledger.as_ref()?.slots;
+    slots.iter().find(|slot| slot.machine == machine.name.as_str())?.member_id.clone()
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn conditions(facts: &Facts<'_>, stored: &ControlPlaneStatus) -> Conditions {
+    let mut conditions = Conditions::unknown(TYPES);
+    // What was known and is not looked at in this reconcile stays.
+    conditions.keep(&stored.conditions);
+    conditions.set(PAUSED, false, Reason::NotPaused, "");
+    conditions.set(STALLED, false, Reason::NotStalled, "");
+    certificates(&mut conditions, facts);
+    match facts.progress {
+        Progress::Paused => {
+            conditions.set(PAUSED, true, Reason::Paused, "spec.paused is set");
+            conditions.set(RECONCILING, false, Reason::Paused, "");
+        }
+        Progress::Stalled(problems) => stalled(&mut conditions, problems),
+        Progress::Awaiting(text) => {
+            let text = format!("waiting for {text}");
+            conditions.set(RECONCILING, true, Reason::AwaitingFounding, text.clone());
+            conditions.set(MACHINE_CONFIGS_PUBLISHED, false, Reason::AwaitingFounding, text);
+        }
+        Progress::Published { live, .. } => published(&mut conditions, facts, stored, live),
+    }
+    conditions.set_ready(&[MACHINE_CONFIGS_PUBLISHED, CERTIFICATES_VALID, ETCD_HEALTHY, AVAILABLE]);
+    conditions
+}
+
+fn stalled(conditions: &mut Conditions, problems: &[Problem]) {
+    let reason = match problems.first().map(|problem| problem.reason) {
+        Some(ProblemReason::NotYetSupported) => Reason::NotYetSupported,
+        Some(ProblemReason::MissingInput) => Reason::MissingInput,
+        Some(ProblemReason::InvalidSpec) | None => Reason::InvalidSpec,
+    };
+    let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    conditions.set(STALLED, true, reason, text.clone());
+    conditions.set(RECONCILING, false, Reason::Blocked, "");
+    if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
+        conditions.set(MACHINE_CONFIGS_PUBLISHED, false, reason, text);
+    }
+}
+
+fn certificates(conditions: &mut Conditions, facts: &Facts<'_>) {
+    let Some((name, expiry)) = facts.expiries.iter().min_by_key(|(_, expiry)| **expiry) else {
+        return;
+    };
+    let left = expiry.duration_since(facts.now);
+    if left > EXPIRY_NOTICE {
+        conditions.set(CERTIFICATES_VALID, true, Reason::AsDesired, "");
+    } else if left.is_positive() {
+        let text = format!("{name} expires at {expiry}");
+        conditions.set(CERTIFICATES_VALID, true, Reason::CertificatesExpiring, text);
+    } else {
+        let text = format!("{name} expired at {expiry}");
+        conditions.set(CERTIFICATES_VALID, false, Reason::CertificatesExpiring, text);
+    }
+}
+
+fn published(
+    conditions: &mut Conditions,
+    facts: &Facts<'_>,
+    stored: &ControlPlaneStatus,
+    live: &Live,
+) {
+    conditions.set(MACHINE_CONFIGS_PUBLISHED, true, Reason::AsDesired, "");
+    etcd_health(conditions, facts.etcd);
+    let Some(resolved) = facts.resolved else { return };
+    let control_plane = &resolved.control_plane;
+    let lacking: Vec<String> = lacking(control_plane, live);
+    let text = lacking.join("; ");
+    let answering = live.api_servers.values().any(Option::is_some);
+    let was_whole = stored.version.is_some();
+    let reason = match (lacking.is_empty(), was_whole, answering) {
+        (true, _, _) => Reason::Idle,
+        (false, true, _) => Reason::Degraded,
+        (false, false, false) => Reason::AwaitingMachines,
+        (false, false, true) if live.all_ready() => Reason::TargetPending,
+        (false, false, true) => Reason::MachinesStarting,
+    };
+    conditions.set(RECONCILING, !lacking.is_empty(), reason, text.clone());
+    let serves = control_plane.machines.iter().any(|machine| live.is_ready(&machine.name));
+    let (why, text) = match (serves, reason) {
+        (true, _) => (Reason::AsDesired, String::new()),
+        (false, Reason::AwaitingMachines) => (reason, text),
+        (false, _) => (Reason::NoApiServer, text),
+    };
+    conditions.set(AVAILABLE, serves, why, text);
+    up_to_date(conditions, control_plane, live);
+}
+
+/// What is missing until the control plane is whole. A Node that is registered but not Ready is
+/// the network plugin's business and does not hold anything up.
+fn lacking(control_plane: &domain::ControlPlane, live: &Live) -> Vec<String> {
+    let machines = control_plane.machines.iter().filter_map(|machine| {
+        let whole = live.is_ready(&machine.name) && live.node(&machine.name).is_some();
+        (!whole).then(|| format!("{}: {}", machine.name, awaited(machine, live).unwrap_or_default()))
+    });
+    let mut lacking: Vec<String> = machines.collect();
+    lacking.extend(live.problems.iter().cloned());
+    if lacking.is_empty() && !live.objects_in_place {
+        lacking.push("kubeadm's objects are not all in place yet".to_owned());
+    }
+    lacking
+}
+
+/// What the EtcdCluster says of itself.
+fn etcd_health(conditions: &mut Conditions, etcd: Option<&EtcdCluster>) {
+    let status = etcd.and_then(|etcd| etcd.status.as_ref());
+    let said = status.and_then(|s| s.conditions.iter().find(|c| c.type_ == ETCD_HEALTHY));
+    let Some(said) = said else { return };
+    conditions.adopt(ETCD_HEALTHY, said);
+}
+
+fn up_to_date(conditions: &mut Conditions, control_plane: &domain::ControlPlane, live: &Live) {
+    if live.nodes.len() < control_plane.machines.len() {
+        let text = "not every Node is registered";
+        return conditions.set(UP_TO_DATE, State::Unknown, Reason::MachinesStarting, text);
+    }
+    let wanted = control_plane.version.to_string();
+    let behind: Vec<String> = live
+        .nodes
+        .iter()
+        .filter(|node| node.kubelet_version != wanted)
+        .map(|node| format!("{} runs {}", node.name, node.kubelet_version))
+        .collect();
+    let reason = if behind.is_empty() { Reason::AsDesired } else { Reason::Degraded };
+    conditions.set(UP_TO_DATE, behind.is_empty(), reason, behind.join("; "));
+}
+
+/// How long until the next look, when nothing happens before.
+pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
+    match facts.progress {
+        Progress::Paused | Progress::Stalled(_) => Duration::from_secs(600),
+        Progress::Awaiting(_) => Duration::from_secs(5),
+        Progress::Published { live, .. } => {
+            if is_true(&status.conditions, READY) {
+                Duration::from_secs(30)
+            } else if live.api_servers.values().any(Option::is_some) {
+                Duration::from_secs(1)
+            } else {
+                Duration::from_secs(5)
+            }
+        }
+    }
+}
+
+/// Writes the status if it differs.
+pub async fn write(
+    object: &ControlPlane,
+    status: &ControlPlaneStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    if object.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    let api: Api<ControlPlane> = context.api(object);
+    let body = json!({
+        "apiVersion": "seedbed.dev/v1alpha1",
+        "kind": "ControlPlane",
+        "metadata": { "name": object.name_any() },
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(&object.name_any(), &params, &Patch::Apply(body))
+        .await
+        .map_err(Error::api("writing the status of the ControlPlane"))?;
+    Ok(())
+}
