@@ -13,6 +13,7 @@ pub mod kube_ext;
 pub mod machine_config;
 pub mod manifests;
 pub mod membership;
+pub mod operator;
 pub mod pki;
 pub mod runtime;
 pub mod target;

@@ -138,7 +138,12 @@ impl Conditions {
     /// All of `types` as Unknown.
     pub fn unknown(types: &[&'static str]) -> Self {
         let unknown = || (State::Unknown, Reason::NotObserved, String::new());
-        Self(types.iter().map(|condition| (*condition, unknown())).collect())
+        Self(
+            types
+                .iter()
+                .map(|condition| (*condition, unknown()))
+                .collect(),
+        )
     }
 
     /// Takes over stored conditions of types that this set knows.
@@ -158,7 +163,10 @@ impl Conditions {
             "False" => State::False,
             _ => State::Unknown,
         };
-        let reason = REASONS.iter().map(|(reason, _)| *reason).find(|r| r.as_str() == said.reason);
+        let reason = REASONS
+            .iter()
+            .map(|(reason, _)| *reason)
+            .find(|r| r.as_str() == said.reason);
         let reason = reason.unwrap_or(Reason::NotObserved);
         self.set(condition, state, reason, said.message.clone());
     }
@@ -171,7 +179,8 @@ impl Conditions {
         reason: Reason,
         message: impl Into<String>,
     ) {
-        self.0.insert(condition, (state.into(), reason, message.into()));
+        self.0
+            .insert(condition, (state.into(), reason, message.into()));
     }
 
     /// The state of a condition.
@@ -183,7 +192,9 @@ impl Conditions {
     /// `needed` is not true, with that one's reason and message.
     pub fn set_ready(&mut self, needed: &[&'static str]) {
         let abnormal = [STALLED, PAUSED, RECONCILING];
-        let abnormal = abnormal.iter().filter(|c| self.state(c) == Some(State::True));
+        let abnormal = abnormal
+            .iter()
+            .filter(|c| self.state(c) == Some(State::True));
         let missing = needed.iter().filter(|c| self.state(c) != Some(State::True));
         let objection = abnormal.chain(missing).find_map(|c| self.0.get(c).cloned());
         match objection {
@@ -194,7 +205,12 @@ impl Conditions {
 
     /// The conditions as they shall be stored, sorted by type. `lastTransitionTime` moves only when
     /// a status flips; types that are not in this set go.
-    pub fn merged(self, stored: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    pub fn merged(
+        self,
+        stored: &[Condition],
+        generation: Option<i64>,
+        now: Timestamp,
+    ) -> Vec<Condition> {
         let merge = |(condition, (state, reason, message)): (&str, (State, Reason, String))| {
             let before = stored.iter().find(|old| old.type_ == condition);
             let since = before
@@ -238,19 +254,37 @@ impl Conditions {
                 format!("{condition} is {}: {message}", state.as_str())
             };
             let reason = reason.as_str();
-            let reason = if good && reason == "AsDesired" { *condition } else { reason };
-            news.then(|| EventSpec { warning: !good, reason, action: "Reconciling", note })
+            let reason = if good && reason == "AsDesired" {
+                *condition
+            } else {
+                reason
+            };
+            news.then(|| EventSpec {
+                warning: !good,
+                reason,
+                action: "Reconciling",
+                note,
+            })
         };
-        [STALLED, PAUSED, MACHINE_CONFIGS_PUBLISHED, ETCD_HEALTHY, AVAILABLE, READY]
-            .iter()
-            .filter_map(flip)
-            .collect()
+        [
+            STALLED,
+            PAUSED,
+            MACHINE_CONFIGS_PUBLISHED,
+            ETCD_HEALTHY,
+            AVAILABLE,
+            READY,
+        ]
+        .iter()
+        .filter_map(flip)
+        .collect()
     }
 }
 
 /// Whether a stored condition is true.
 pub fn is_true(stored: &[Condition], condition: &str) -> bool {
-    stored.iter().any(|found| found.type_ == condition && found.status == "True")
+    stored
+        .iter()
+        .any(|found| found.type_ == condition && found.status == "True")
 }
 
 #[cfg(test)]
@@ -312,6 +346,10 @@ mod tests {
     fn the_whole_set_is_there_from_the_start() {
         let first = Conditions::unknown(TYPES).merged(&[], Some(1), at(1));
         assert_eq!(first.len(), TYPES.len());
-        assert!(first.iter().all(|c| c.status == "Unknown" && !c.reason.is_empty()));
+        assert!(
+            first
+                .iter()
+                .all(|c| c.status == "Unknown" && !c.reason.is_empty())
+        );
     }
 }

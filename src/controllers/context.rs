@@ -74,19 +74,27 @@ impl Context {
         }
         let name = names::etcd_ca(&cluster.name_any());
         let secrets: Api<Secret> = self.api(cluster);
-        let found = secrets.get_opt(&name).await.map_err(Error::api("reading the etcd CA"))?;
-        let Some(secret) = found else { return Ok(Err(format!("Secret {name} does not exist"))) };
+        let found = secrets
+            .get_opt(&name)
+            .await
+            .map_err(Error::api("reading the etcd CA"))?;
+        let Some(secret) = found else {
+            return Ok(Err(format!("Secret {name} does not exist")));
+        };
         let ca = match crate::pki::state::ca(&name, &secret.data.unwrap_or_default()) {
             Ok(ca) => ca,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let own = self.own_certificate(OperatorIdentity::EtcdClient, &ca).await?;
+        let own = self
+            .own_certificate(OperatorIdentity::EtcdClient, &ca)
+            .await?;
         let clients = Arc::new(EtcdClients::new(EtcdCredentials {
             ca_pem: ca.certificate_pem.clone(),
             certificate_pem: own.certificate_pem.clone(),
             key_pem: own.key_pem.clone(),
         }));
-        self.etcd.put(uid, Arc::clone(&clients), self.clock.monotonic());
+        self.etcd
+            .put(uid, Arc::clone(&clients), self.clock.monotonic());
         Ok(Ok(clients))
     }
 
@@ -95,8 +103,12 @@ impl Context {
         if let Some(identity) = self.target.get(uid, self.clock.monotonic()) {
             return Ok(identity);
         }
-        let own = Arc::new(self.own_certificate(OperatorIdentity::TargetAdmin, ca).await?);
-        self.target.put(uid.to_owned(), Arc::clone(&own), self.clock.monotonic());
+        let own = Arc::new(
+            self.own_certificate(OperatorIdentity::TargetAdmin, ca)
+                .await?,
+        );
+        self.target
+            .put(uid.to_owned(), Arc::clone(&own), self.clock.monotonic());
         Ok(own)
     }
 
@@ -129,7 +141,9 @@ struct Pool<T> {
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { entries: Mutex::default() }
+        Self {
+            entries: Mutex::default(),
+        }
     }
 }
 
@@ -141,11 +155,17 @@ impl<T> Pool<T> {
     }
 
     fn put(&self, uid: String, entry: Arc<T>, now: Duration) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (entry, now));
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid, (entry, now));
     }
 
     fn forget(&self, uid: &str) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
     }
 }
 
@@ -158,17 +178,26 @@ impl Mirrors {
     /// Whether the records of this cluster were seen to agree.
     pub fn agrees(&self, cluster: &EtcdCluster) -> bool {
         let uid = cluster.uid().unwrap_or_default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&uid)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&uid)
     }
 
     /// Remembers that they do.
     pub fn note(&self, cluster: &EtcdCluster) {
         let uid = cluster.uid().unwrap_or_default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid);
     }
 
     fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
     }
 }
 
@@ -181,16 +210,23 @@ impl InPlace {
     /// Whether the objects of this fingerprint were seen in place within `period`.
     pub fn is_recent(&self, uid: &str, fingerprint: &str, now: Duration, period: Duration) -> bool {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.get(uid).is_some_and(|(known, at)| known == fingerprint && now.saturating_sub(*at) < period)
+        seen.get(uid)
+            .is_some_and(|(known, at)| known == fingerprint && now.saturating_sub(*at) < period)
     }
 
     /// Remembers that they are in place now.
     pub fn note(&self, uid: &str, fingerprint: &str, now: Duration) {
         let entry = (fingerprint.to_owned(), now);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), entry);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.to_owned(), entry);
     }
 
     fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
     }
 }

@@ -42,7 +42,10 @@ pub enum ErrorClass {
 impl Error {
     /// Names what was being done when the API server refused.
     pub fn api(doing: &'static str) -> impl FnOnce(kube::Error) -> Self {
-        move |source| Self::Api { doing, source: Box::new(source) }
+        move |source| Self::Api {
+            doing,
+            source: Box::new(source),
+        }
     }
 
     /// How this failure is treated.
@@ -56,6 +59,19 @@ impl Error {
             },
             Self::Deadline(_) | Self::Task(_) => ErrorClass::Transient,
             Self::Issue(_) | Self::Bug(_) => ErrorClass::Bug,
+        }
+    }
+}
+
+impl Error {
+    /// What was being done, as a metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Api { doing, .. } => doing,
+            Self::Deadline(_) => "deadline",
+            Self::Issue(_) => "issuing a certificate",
+            Self::Task(_) => "background task",
+            Self::Bug(_) => "bug",
         }
     }
 }

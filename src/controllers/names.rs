@@ -41,11 +41,16 @@ pub fn peer_url(address: &str) -> String {
 
 /// Client URL of the member with this peer URL.
 pub fn client_url(peer_url: &str) -> String {
-    peer_url.strip_suffix(":2380").map_or_else(|| peer_url.to_owned(), |host| format!("{host}:2379"))
+    peer_url
+        .strip_suffix(":2380")
+        .map_or_else(|| peer_url.to_owned(), |host| format!("{host}:2379"))
 }
 
 fn etcd_url(address: &str, port: u16) -> String {
-    let host_port = crate::domain::HostPort { host: address.to_owned(), port };
+    let host_port = crate::domain::HostPort {
+        host: address.to_owned(),
+        port,
+    };
     format!("https://{host_port}")
 }
 
@@ -61,5 +66,8 @@ pub fn labels(
         (LABEL_MACHINE, machine),
         (LABEL_CONTENT, Some(content)),
     ];
-    pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect()
+    pairs
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
+        .collect()
 }

@@ -78,10 +78,13 @@ enum ObjectError {
 pub async fn apply(client: &Client, desired: &[Desired]) -> Applied {
     let mut applied = Applied::settled();
     for stage in Stage::ALL {
-        let objects = desired.iter().filter(|object| object.stage == stage);
-        let mut outcomes = stream::iter(objects)
+        // Gathered first: a lazy closure over references keeps callers from being `Send`.
+        let calls: Vec<_> = desired
+            .iter()
+            .filter(|object| object.stage == stage)
             .map(|object| async move { (object, bring_in_place(client, object).await) })
-            .buffered(CALLS_AT_ONCE);
+            .collect();
+        let mut outcomes = stream::iter(calls).buffered(CALLS_AT_ONCE);
         while let Some((object, outcome)) = outcomes.next().await {
             match outcome {
                 Ok(written) => applied.written += usize::from(written),

@@ -73,9 +73,11 @@ fn our_labels(node: &Node) -> BTreeSet<String> {
 /// may have thousands of other nodes.
 pub async fn nodes(client: &Client, names: &[NodeName]) -> Result<Vec<NodeView>, CallError> {
     let api: Api<Node> = Api::all(client.clone());
-    let mut found = stream::iter(names)
+    let calls: Vec<_> = names
+        .iter()
         .map(|name| within(CALL_DEADLINE, api.get_opt(name.as_str())))
-        .buffer_unordered(CALLS_AT_ONCE);
+        .collect();
+    let mut found = stream::iter(calls).buffer_unordered(CALLS_AT_ONCE);
     let mut views = Vec::with_capacity(names.len());
     while let Some(node) = found.next().await {
         views.extend(node?.map(NodeView::from));

@@ -18,7 +18,7 @@ use crate::controllers::error::Error;
 use crate::crd::EtcdCluster;
 use crate::domain::{ControlPlane, Machine};
 use crate::kube_ext::events::EventSpec;
-use crate::manifests;
+use crate::manifests::{Kubeconfig, kubeconfig};
 use crate::pki::inventory::cluster_admin;
 use crate::pki::issue::{issue_ca, issue_leaf, issue_service_account};
 use crate::pki::state::{self, SecretData};
@@ -43,7 +43,10 @@ pub async fn act(
 ) -> Result<(), Error> {
     let actor = Actor {
         observed,
-        maker: SecretMaker { control_plane, owner },
+        maker: SecretMaker {
+            control_plane,
+            owner,
+        },
         secrets: context.api(&*observed.object),
         context,
         now: context.clock.now(),
@@ -77,10 +80,12 @@ impl Actor<'_> {
         let secret = match write {
             Write::Ca(ca) => self.create_ca(ca).await?,
             Write::ServiceAccount => self.create_service_account().await?,
-            Write::Leaves { machine, leaves, stored } => {
-                self.issue_leaves(&machine, leaves, stored).await?
-            }
-            Write::Kubeconfig => self.create_kubeconfig().await?,
+            Write::Leaves {
+                machine,
+                leaves,
+                stored,
+            } => self.issue_leaves(&machine, leaves, stored).await?,
+            Write::Kubeconfig { stored } => self.write_kubeconfig(stored).await?,
             Write::MachineConfig(secret) => self.publish(&secret).await?,
             Write::CreateEtcd(cluster) => return self.create_etcd(&cluster).await,
             Write::RestoreEtcd(cluster) => return self.restore_etcd(&cluster).await,
@@ -89,12 +94,15 @@ impl Actor<'_> {
     }
 
     async fn create_ca(&self, ca: Ca) -> Result<Secret, Error> {
-        let (algorithm, validity) =
-            (self.maker.control_plane.key_algorithm, self.maker.control_plane.ca_validity);
+        let (algorithm, validity) = (
+            self.maker.control_plane.key_algorithm,
+            self.maker.control_plane.ca_validity,
+        );
         let now = self.now;
         let pair = blocking(move || issue_ca(ca, algorithm, validity, now)).await?;
         let name = secret_names::ca(&self.maker.control_plane.name, ca);
-        self.create_or_adopt(self.maker.secret(name, None, "ca", state::ca_data(&pair))).await
+        self.create_or_adopt(self.maker.secret(name, None, "ca", state::ca_data(&pair)))
+            .await
     }
 
     async fn create_service_account(&self) -> Result<Secret, Error> {
@@ -102,7 +110,8 @@ impl Actor<'_> {
         let keys = blocking(move || issue_service_account(algorithm)).await?;
         let name = secret_names::service_account(&self.maker.control_plane.name);
         let data = state::service_account_data(&keys);
-        self.create_or_adopt(self.maker.secret(name, None, "ca", data)).await
+        self.create_or_adopt(self.maker.secret(name, None, "ca", data))
+            .await
     }
 
     /// Create-only: whoever was first is right, and what the user brought is never overwritten.
@@ -111,7 +120,10 @@ impl Actor<'_> {
             Ok(created) => Ok(created),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
                 let name = secret.name_any();
-                self.secrets.get(&name).await.map_err(Error::api("reading a CA Secret"))
+                self.secrets
+                    .get(&name)
+                    .await
+                    .map_err(Error::api("reading a CA Secret"))
             }
             Err(error) => Err(Error::api("creating a CA Secret")(error)),
         }
@@ -125,8 +137,11 @@ impl Actor<'_> {
     ) -> Result<Secret, Error> {
         let control_plane = self.maker.control_plane;
         let signers = self.signers()?;
-        let (algorithm, validity, now) =
-            (control_plane.key_algorithm, control_plane.leaf_validity, self.now);
+        let (algorithm, validity, now) = (
+            control_plane.key_algorithm,
+            control_plane.leaf_validity,
+            self.now,
+        );
         let issued = blocking(move || {
             let mut pki = MachinePki::new();
             for (leaf, spec) in leaves {
@@ -148,7 +163,10 @@ impl Actor<'_> {
             Some(mut secret) => {
                 // With the resourceVersion that was read: a write in between is a conflict.
                 secret.data.get_or_insert_default().extend(issued);
-                let replaced = self.secrets.replace(&name, &PostParams::default(), &secret).await;
+                let replaced = self
+                    .secrets
+                    .replace(&name, &PostParams::default(), &secret)
+                    .await;
                 replaced.map_err(Error::api("replacing a Secret of certificates"))
             }
         }
@@ -159,41 +177,77 @@ impl Actor<'_> {
             let name = secret_names::ca(&self.maker.control_plane.name, ca);
             let secret = self.observed.secrets.get(&name);
             let empty = SecretData::new();
-            let data = secret.and_then(|secret| secret.data.as_ref()).unwrap_or(&empty);
+            let data = secret
+                .and_then(|secret| secret.data.as_ref())
+                .unwrap_or(&empty);
             let pair = state::ca(&name, data).map_err(|error| Error::Bug(error.to_string()))?;
             Ok((ca, pair))
         };
         Ca::ALL.into_iter().map(signer).collect()
     }
 
-    async fn create_kubeconfig(&self) -> Result<Secret, Error> {
+    async fn write_kubeconfig(&self, stored: Option<Box<Secret>>) -> Result<Secret, Error> {
         let control_plane = self.maker.control_plane;
         let ca = self.signers()?.remove(&Ca::Cluster);
         let ca = ca.ok_or_else(|| Error::Bug("the cluster CA is not stored".to_owned()))?;
-        let (signer, algorithm, validity, now) =
-            (ca.clone(), control_plane.key_algorithm, control_plane.leaf_validity, self.now);
-        let pair =
-            blocking(move || issue_leaf(&cluster_admin(), &signer, algorithm, validity, now));
-        let content = manifests::admin_kubeconfig(control_plane, &ca.certificate_pem, &pair.await?)
-            .map_err(|error| Error::Bug(error.to_string()))?;
+        let server = control_plane
+            .public_endpoint()
+            .ok_or_else(|| Error::Bug("no machine serves".to_owned()))?;
+        let spec = cluster_admin();
+        let (signer, algorithm, validity, now) = (
+            ca.clone(),
+            control_plane.key_algorithm,
+            control_plane.leaf_validity,
+            self.now,
+        );
+        let user = spec.subject.common_name.clone();
+        let pair = blocking(move || issue_leaf(&spec, &signer, algorithm, validity, now)).await?;
+        let content = kubeconfig(&Kubeconfig {
+            cluster: &control_plane.cluster_name,
+            server: &format!("https://{server}"),
+            ca_pem: &ca.certificate_pem,
+            user: &user,
+            client: &pair,
+        });
+        let content = content.map_err(|error| Error::Bug(error.to_string()))?;
         let name = secret_names::kubeconfig(&control_plane.name);
         let data = data([(secret_names::VALUE, content.as_bytes())]);
-        let secret = self.maker.secret(name, None, "kubeconfig", data);
-        let created = self.secrets.create(&PostParams::default(), &secret).await;
-        created.map_err(Error::api("creating the kubeconfig Secret"))
+        match stored {
+            None => {
+                let secret = self.maker.secret(name, None, "kubeconfig", data);
+                let created = self.secrets.create(&PostParams::default(), &secret).await;
+                created.map_err(Error::api("creating the kubeconfig Secret"))
+            }
+            Some(secret) => {
+                let secret = Secret {
+                    data: Some(data),
+                    ..*secret
+                };
+                let replaced = self
+                    .secrets
+                    .replace(&name, &PostParams::default(), &secret)
+                    .await;
+                replaced.map_err(Error::api("replacing the kubeconfig Secret"))
+            }
+        }
     }
 
     async fn publish(&self, secret: &Secret) -> Result<Secret, Error> {
         let name = secret.name_any();
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        let published = self.secrets.patch(&name, &params, &Patch::Apply(secret)).await;
+        let published = self
+            .secrets
+            .patch(&name, &params, &Patch::Apply(secret))
+            .await;
         published.map_err(Error::api("publishing a machine config"))
     }
 
     async fn create_etcd(&self, cluster: &EtcdCluster) -> Result<Written, Error> {
         let api: Api<EtcdCluster> = self.context.api(cluster);
         let created = api.create(&PostParams::default(), cluster).await;
-        created.map(Written::Etcd).map_err(Error::api("creating the EtcdCluster"))
+        created
+            .map(Written::Etcd)
+            .map_err(Error::api("creating the EtcdCluster"))
     }
 
     async fn restore_etcd(&self, cluster: &EtcdCluster) -> Result<Written, Error> {

@@ -16,15 +16,23 @@ pub fn desired(
     let stacked = spec.etcd.clone().unwrap_or_default();
     let in_order = resolved.machines.iter().chain(&resolved.spares);
     let machine = |wanted: &domain::Machine| {
-        spec.machines.iter().find(|machine| machine.name == wanted.name.as_str()).cloned()
+        spec.machines
+            .iter()
+            .find(|machine| machine.name == wanted.name.as_str())
+            .cloned()
     };
+    let release = crate::versions::release(resolved.version);
     let mut cluster = EtcdCluster::new(
         &resolved.name,
         EtcdClusterSpec {
-            version: crate::versions::etcd_version(resolved.version),
+            version: release
+                .map(|release| release.etcd_version().to_owned())
+                .unwrap_or_default(),
             size: spec.replicas,
             machines: in_order.filter_map(machine).collect(),
-            image_repository: stacked.image_repository.or_else(|| spec.image_repository.clone()),
+            image_repository: stacked
+                .image_repository
+                .or_else(|| spec.image_repository.clone()),
             image_tag: stacked.image_tag,
             data_dir: stacked.data_dir,
             extra_args: stacked.extra_args,
@@ -69,8 +77,14 @@ pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
 
 /// Whether the member of this machine has ever answered.
 pub fn started(cluster: &EtcdCluster, machine: &str) -> bool {
-    let ledger = cluster.status.as_ref().and_then(|status| status.ledger.as_ref());
+    let ledger = cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.ledger.as_ref());
     ledger.is_some_and(|ledger| {
-        ledger.slots.iter().any(|slot| slot.machine == machine && slot.started)
+        ledger
+            .slots
+            .iter()
+            .any(|slot| slot.machine == machine && slot.started)
     })
 }

@@ -37,7 +37,11 @@ pub struct Live {
 impl Live {
     /// Whether every API server is ready.
     pub fn all_ready(&self) -> bool {
-        !self.api_servers.is_empty() && self.api_servers.values().all(|answer| ready(answer.as_ref()))
+        !self.api_servers.is_empty()
+            && self
+                .api_servers
+                .values()
+                .all(|answer| ready(answer.as_ref()))
     }
 
     /// Whether this machine's API server is ready.
@@ -64,7 +68,10 @@ pub async fn look(
     context: &Context,
 ) -> Result<Live, Error> {
     let identity = context.target_identity(uid, &pki.ca).await?;
-    let asked = control_plane.machines.iter().map(|machine| ask(machine, pki, &identity));
+    let asked = control_plane
+        .machines
+        .iter()
+        .map(|machine| ask(machine, pki, &identity));
     let answers = join_all(asked).await;
     let mut live = Live::default();
     let mut through = None;
@@ -112,7 +119,9 @@ async fn bring_in_place(
     };
     let fingerprint = fingerprint(&objects);
     let now = context.clock.monotonic();
-    let mut objects_in_place = context.in_place.is_recent(uid, &fingerprint, now, OBJECTS_PERIOD);
+    let mut objects_in_place = context
+        .in_place
+        .is_recent(uid, &fingerprint, now, OBJECTS_PERIOD);
     if !objects_in_place {
         let applied = target::apply(client, &objects).await;
         objects_in_place = settled(applied, live);
@@ -120,8 +129,11 @@ async fn bring_in_place(
             context.in_place.note(uid, &fingerprint, now);
         }
     }
-    let names: Vec<NodeName> =
-        control_plane.machines.iter().map(|machine| machine.name.clone()).collect();
+    let names: Vec<NodeName> = control_plane
+        .machines
+        .iter()
+        .map(|machine| machine.name.clone())
+        .collect();
     match target::nodes(client, &names).await {
         Ok(nodes) => live.nodes = nodes,
         Err(error) => return live.problems.push(format!("reading the Nodes: {error}")),
@@ -142,6 +154,7 @@ fn fingerprint(objects: &[target::Desired]) -> String {
 /// Takes problems over; whether everything is in place.
 fn settled(applied: Applied, live: &mut Live) -> bool {
     let problems = applied.problems.into_iter();
-    live.problems.extend(problems.map(|problem| format!("{}: {}", problem.object, problem.message)));
+    live.problems
+        .extend(problems.map(|problem| format!("{}: {}", problem.object, problem.message)));
     applied.in_place
 }

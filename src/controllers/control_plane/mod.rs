@@ -20,7 +20,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use self::plan::{Facts, Plan, Published};
-use self::resolve::{Inputs, Problem, Resolved};
+use self::resolve::{Inputs, Resolved};
 use self::status::Progress;
 use super::context::Context;
 use super::error::Error;
@@ -36,7 +36,9 @@ pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<D
         return report(&object, None, None, &Progress::Paused, context).await;
     }
     let mut observed = observe::observe(Arc::clone(&object), context).await?;
-    let inputs = Inputs { contents: std::mem::take(&mut observed.contents) };
+    let inputs = Inputs {
+        contents: std::mem::take(&mut observed.contents),
+    };
     let resolved = match resolve::resolve(&object, &inputs) {
         Ok(resolved) => resolved,
         Err(problems) => {
@@ -47,13 +49,22 @@ pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<D
     let progress = match carry_out(&resolved, &mut observed, context).await? {
         Ok(published) => {
             let uid = object.uid().unwrap_or_default();
-            let live =
-                live::look(&uid, &resolved.control_plane, &published.pki, context).await?;
-            Progress::Published { live, revisions: published.revisions }
+            let live = live::look(&uid, &resolved.control_plane, &published.pki, context).await?;
+            Progress::Published {
+                live,
+                revisions: published.revisions,
+            }
         }
         Err(progress) => progress,
     };
-    report(&object, Some(&resolved), Some(&observed), &progress, context).await
+    report(
+        &object,
+        Some(&resolved),
+        Some(&observed),
+        &progress,
+        context,
+    )
+    .await
 }
 
 /// Plans and acts until nothing is left to write.
@@ -67,7 +78,12 @@ async fn carry_out(
         .ok_or_else(|| Error::Bug("the ControlPlane has no UID".to_owned()))?;
     for _ in 0..MOST_BATCHES {
         let now = context.clock.now();
-        let plan = plan::plan(&Facts { observed, control_plane, owner: &owner, now });
+        let plan = plan::plan(&Facts {
+            observed,
+            control_plane,
+            owner: &owner,
+            now,
+        });
         match plan {
             Plan::Write(writes) => {
                 act::act(writes, observed, control_plane, &owner, context).await?;
@@ -107,7 +123,9 @@ fn expiries(
     resolved: Option<&Resolved>,
     observed: Option<&observe::Observed>,
 ) -> BTreeMap<String, jiff::Timestamp> {
-    let (Some(resolved), Some(observed)) = (resolved, observed) else { return BTreeMap::new() };
+    let (Some(resolved), Some(observed)) = (resolved, observed) else {
+        return BTreeMap::new();
+    };
     let control_plane = &resolved.control_plane;
     plan::pki_state(observed, control_plane).expiries(control_plane)
 }

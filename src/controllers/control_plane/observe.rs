@@ -42,11 +42,26 @@ pub async fn observe(object: Arc<ControlPlane>, context: &Context) -> Result<Obs
         let api: Api<Secret> = context.api(&*object);
         let found = try_join_all(absent.into_iter().map(|ca| {
             let api = api.clone();
-            async move { api.get_opt(&ca).await.map_err(Error::api("reading a CA Secret")) }
+            async move {
+                api.get_opt(&ca)
+                    .await
+                    .map_err(Error::api("reading a CA Secret"))
+            }
         }));
-        secrets.extend(found.await?.into_iter().flatten().map(|ca| (ca.name_any(), ca)));
+        secrets.extend(
+            found
+                .await?
+                .into_iter()
+                .flatten()
+                .map(|ca| (ca.name_any(), ca)),
+        );
     }
-    Ok(Observed { object, secrets, etcd, contents })
+    Ok(Observed {
+        object,
+        secrets,
+        etcd,
+        contents,
+    })
 }
 
 async fn labelled(
@@ -59,7 +74,11 @@ async fn labelled(
         .list(&ListParams::default().labels(&of_this))
         .await
         .map_err(Error::api("listing the Secrets"))?;
-    Ok(list.items.into_iter().map(|secret| (secret.name_any(), secret)).collect())
+    Ok(list
+        .items
+        .into_iter()
+        .map(|secret| (secret.name_any(), secret))
+        .collect())
 }
 
 /// The EtcdCluster of the same name.
@@ -68,7 +87,9 @@ pub async fn etcd_cluster(
     context: &Context,
 ) -> Result<Option<EtcdCluster>, Error> {
     let api: Api<EtcdCluster> = context.api(object);
-    api.get_opt(&object.name_any()).await.map_err(Error::api("reading the EtcdCluster"))
+    api.get_opt(&object.name_any())
+        .await
+        .map_err(Error::api("reading the EtcdCluster"))
 }
 
 /// The contents that `machineConfig.files` refers to; what does not exist is left out, and
@@ -94,18 +115,24 @@ async fn content(
             let secret = api.get_opt(&reference.name).await;
             let secret = secret.map_err(Error::api("reading a Secret of machineConfig.files"))?;
             let mut data = secret.and_then(|secret| secret.data).unwrap_or_default();
-            Ok(data.remove(&reference.key).map(|value| Zeroizing::new(value.0)))
+            Ok(data
+                .remove(&reference.key)
+                .map(|value| Zeroizing::new(value.0)))
         }
         ContentKind::ConfigMap => {
             let api: Api<ConfigMap> = context.api(object);
             let found = api.get_opt(&reference.name).await;
             let found = found.map_err(Error::api("reading a ConfigMap of machineConfig.files"))?;
-            let Some(config_map) = found else { return Ok(None) };
+            let Some(config_map) = found else {
+                return Ok(None);
+            };
             let mut text = config_map.data.unwrap_or_default();
             let mut binary = config_map.binary_data.unwrap_or_default();
             let key = &reference.key;
             let text = text.remove(key).map(String::into_bytes);
-            Ok(text.or_else(|| binary.remove(key).map(|value| value.0)).map(Zeroizing::new))
+            Ok(text
+                .or_else(|| binary.remove(key).map(|value| value.0))
+                .map(Zeroizing::new))
         }
     }
 }

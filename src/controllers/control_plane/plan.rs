@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
+use super::etcd;
 use super::observe::Observed;
 use super::secrets::{SecretMaker, in_place};
-use super::etcd;
 use crate::controllers::fields::{Problem, ProblemReason};
 use crate::crd::EtcdCluster;
 use crate::domain::{ControlPlane, Founding, Machine};
@@ -20,6 +20,7 @@ use crate::kube_ext::owner;
 use crate::machine_config;
 use crate::pki::inventory::machine_leaves;
 use crate::pki::plan::{PkiStep, plan as plan_pki};
+use crate::pki::problem::PkiProblem;
 use crate::pki::state::{PkiState, Secrets};
 use crate::pki::{Ca, CertSpec, ClusterPki, Leaf, secret_names};
 
@@ -49,9 +50,15 @@ pub enum Write {
     /// Create the service-account keys; such that are there already are adopted.
     ServiceAccount,
     /// Put leaves into the Secret of a machine's certificates.
-    Leaves { machine: Machine, leaves: BTreeMap<Leaf, CertSpec>, stored: Option<Box<Secret>> },
-    /// Create the administrators' kubeconfig.
-    Kubeconfig,
+    Leaves {
+        machine: Machine,
+        leaves: BTreeMap<Leaf, CertSpec>,
+        stored: Option<Box<Secret>>,
+    },
+    /// Write the administrators' kubeconfig.
+    Kubeconfig {
+        stored: Option<Box<Secret>>,
+    },
     CreateEtcd(Box<EtcdCluster>),
     /// Put an edited EtcdCluster back.
     RestoreEtcd(Box<EtcdCluster>),
@@ -81,7 +88,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         Err(error) => return Plan::stalled("spec", &error),
     };
     if !pki.problems.is_empty() {
-        let problem = |problem: &crate::pki::PkiProblem| Problem {
+        let problem = |problem: &PkiProblem| Problem {
             path: "spec.certificates".to_owned(),
             reason: ProblemReason::MissingInput,
             message: problem.to_string(),
@@ -90,22 +97,13 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     }
     let mut writes = pki_writes(facts, pki.steps);
     writes.extend(etcd_write(facts));
-    let settled = writes.is_empty();
-    let Some(cluster) = state.cluster() else { return Plan::Write(writes) };
-    let kubeconfig = secret_names::kubeconfig(&facts.control_plane.name);
-    if !facts.observed.secrets.contains_key(&kubeconfig) {
-        writes.push(Write::Kubeconfig);
-    }
-    if !settled {
+    let Some(cluster) = state.cluster().filter(|_| writes.is_empty()) else {
         return Plan::Write(writes);
-    }
-    let Some(founding) = founding else {
-        return match writes.is_empty() {
-            true => Plan::Await("the founding of etcd to be recorded".to_owned()),
-            false => Plan::Write(writes),
-        };
     };
-    publish(facts, &state, cluster, &founding, writes)
+    match founding {
+        Some(founding) => publish(facts, &state, cluster, &founding),
+        None => Plan::Await("the founding of etcd to be recorded".to_owned()),
+    }
 }
 
 impl Plan {
@@ -145,10 +143,17 @@ fn foreign_etcd(facts: &Facts<'_>) -> Option<Problem> {
 
 /// Until members can be added and removed, the machines of a founded cluster are fixed.
 fn members_changed(facts: &Facts<'_>, founding: Option<&Founding>) -> Option<Problem> {
-    let founders: BTreeMap<&str, &str> =
-        founding?.members.iter().map(|m| (m.name.as_str(), m.peer_url.as_str())).collect();
-    let urls: Vec<(&str, String)> =
-        facts.control_plane.machines.iter().map(|m| (m.name.as_str(), m.peer_url())).collect();
+    let founders: BTreeMap<&str, &str> = founding?
+        .members
+        .iter()
+        .map(|m| (m.name.as_str(), m.peer_url.as_str()))
+        .collect();
+    let urls: Vec<(&str, String)> = facts
+        .control_plane
+        .machines
+        .iter()
+        .map(|m| (m.name.as_str(), m.peer_url()))
+        .collect();
     let wanted: BTreeMap<&str, &str> = urls.iter().map(|(n, u)| (*n, u.as_str())).collect();
     (founders != wanted).then(|| Problem {
         path: "spec.machines".to_owned(),
@@ -166,7 +171,9 @@ fn members_changed(facts: &Facts<'_>, founding: Option<&Founding>) -> Option<Pro
 pub fn pki_state(observed: &Observed, control_plane: &ControlPlane) -> PkiState {
     let name = &control_plane.name;
     let data = |secret: String| observed.secrets.get(&secret)?.data.clone();
-    let cas = Ca::ALL.into_iter().filter_map(|ca| Some((ca, data(secret_names::ca(name, ca))?)));
+    let cas = Ca::ALL
+        .into_iter()
+        .filter_map(|ca| Some((ca, data(secret_names::ca(name, ca))?)));
     let machines = control_plane.machines.iter().filter_map(|machine| {
         let secret = secret_names::machine_certificates(name, &machine.name);
         Some((machine.name.clone(), data(secret)?))
@@ -174,6 +181,7 @@ pub fn pki_state(observed: &Observed, control_plane: &ControlPlane) -> PkiState 
     let secrets = Secrets {
         cas: cas.collect(),
         service_account: data(secret_names::service_account(name)),
+        kubeconfig: data(secret_names::kubeconfig(name)),
         machines: machines.collect(),
     };
     PkiState::read(name, &secrets)
@@ -181,14 +189,21 @@ pub fn pki_state(observed: &Observed, control_plane: &ControlPlane) -> PkiState 
 
 fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
     let mut writes = Vec::new();
+    let mut admin = false;
     let mut leaves: BTreeMap<_, BTreeMap<Leaf, CertSpec>> = BTreeMap::new();
     for step in steps {
         match step {
             PkiStep::IssueCa(ca) => writes.push(Write::Ca(ca)),
             PkiStep::IssueServiceAccount => writes.push(Write::ServiceAccount),
-            PkiStep::IssueLeaf { machine, leaf, spec, .. } => {
+            PkiStep::IssueLeaf {
+                machine,
+                leaf,
+                spec,
+                ..
+            } => {
                 leaves.entry(machine).or_default().insert(leaf, spec);
             }
+            PkiStep::IssueClusterAdmin { .. } => admin = true,
             PkiStep::Keep { .. } => {}
         }
     }
@@ -197,11 +212,21 @@ fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
         return writes;
     }
     let name = &facts.control_plane.name;
+    if admin {
+        let stored = facts.observed.secrets.get(&secret_names::kubeconfig(name));
+        writes.push(Write::Kubeconfig {
+            stored: stored.cloned().map(Box::new),
+        });
+    }
     for machine in &facts.control_plane.machines {
         if let Some(leaves) = leaves.remove(&machine.name) {
             let secret = secret_names::machine_certificates(name, &machine.name);
             let stored = facts.observed.secrets.get(&secret).cloned().map(Box::new);
-            writes.push(Write::Leaves { machine: machine.clone(), leaves, stored });
+            writes.push(Write::Leaves {
+                machine: machine.clone(),
+                leaves,
+                stored,
+            });
         }
     }
     writes
@@ -209,27 +234,31 @@ fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
 
 /// The EtcdCluster is created once, and put back when somebody edits it.
 fn etcd_write(facts: &Facts<'_>) -> Option<Write> {
-    let desired =
-        etcd::desired(&facts.observed.object, facts.control_plane, facts.owner.clone());
+    let desired = etcd::desired(
+        &facts.observed.object,
+        facts.control_plane,
+        facts.owner.clone(),
+    );
     let Some(stored) = &facts.observed.etcd else {
         return Some(Write::CreateEtcd(Box::new(desired)));
     };
     (stored.spec != desired.spec).then(|| {
-        let restored = EtcdCluster { spec: desired.spec, ..stored.clone() };
+        let restored = EtcdCluster {
+            spec: desired.spec,
+            ..stored.clone()
+        };
         Write::RestoreEtcd(Box::new(restored))
     })
 }
 
 /// Renders every machine; publishes all or, with an input missing or too large, none.
-fn publish(
-    facts: &Facts<'_>,
-    state: &PkiState,
-    pki: ClusterPki,
-    founding: &Founding,
-    mut writes: Vec<Write>,
-) -> Plan {
+fn publish(facts: &Facts<'_>, state: &PkiState, pki: ClusterPki, founding: &Founding) -> Plan {
     let control_plane = facts.control_plane;
-    let maker = SecretMaker { control_plane, owner: facts.owner };
+    let maker = SecretMaker {
+        control_plane,
+        owner: facts.owner,
+    };
+    let mut writes = Vec::new();
     let mut revisions = BTreeMap::new();
     let mut problems = Vec::new();
     for machine in &control_plane.machines {
@@ -267,8 +296,8 @@ fn render(
         reason: ProblemReason::InvalidSpec,
         message,
     };
-    let wanted = machine_leaves(facts.control_plane, machine)
-        .map_err(|error| problem(error.to_string()))?;
+    let wanted =
+        machine_leaves(facts.control_plane, machine).map_err(|error| problem(error.to_string()))?;
     let leaves = state
         .machine(&machine.name, wanted.keys())
         .ok_or_else(|| problem("certificates are missing".to_owned()))?;

@@ -47,12 +47,17 @@ impl SecretMaker<'_> {
 
     /// The Secret that a machine boots from.
     pub fn machine_config(&self, name: String, machine: &str, config: &MachineConfig) -> Secret {
-        let data =
-            data([(VALUE, config.user_data.as_slice()), ("format", config.format.as_bytes())]);
+        let data = data([
+            (VALUE, config.user_data.as_slice()),
+            ("format", config.format.as_bytes()),
+        ]);
         let mut secret = self.secret(name, Some(machine), names::CONTENT_MACHINE_CONFIG, data);
         let files = serde_json::Value::from_iter(config.files.clone()).to_string();
         secret.metadata.annotations = Some(BTreeMap::from([
-            (names::ANNOTATION_REVISION.to_owned(), config.revision.clone()),
+            (
+                names::ANNOTATION_REVISION.to_owned(),
+                config.revision.clone(),
+            ),
             (names::ANNOTATION_FILES.to_owned(), files),
         ]));
         secret
@@ -61,17 +66,27 @@ impl SecretMaker<'_> {
 
 /// Data of a Secret from keys and contents.
 pub fn data<const N: usize>(pairs: [(&str, &[u8]); N]) -> SecretData {
-    pairs.map(|(key, content)| (key.to_owned(), ByteString(content.to_vec()))).into()
+    pairs
+        .map(|(key, content)| (key.to_owned(), ByteString(content.to_vec())))
+        .into()
 }
 
 /// Whether the stored Secret already has what the desired one wants: data, labels, annotations.
 pub fn in_place(stored: &Secret, desired: &Secret) -> bool {
-    let covers = |stored: Option<&BTreeMap<String, String>>, desired: Option<&BTreeMap<String, String>>| {
-        desired.into_iter().flatten().all(|(key, value)| {
-            stored.and_then(|stored| stored.get(key)) == Some(value)
-        })
+    let covers = |stored: Option<&BTreeMap<String, String>>,
+                  desired: Option<&BTreeMap<String, String>>| {
+        desired
+            .into_iter()
+            .flatten()
+            .all(|(key, value)| stored.and_then(|stored| stored.get(key)) == Some(value))
     };
     stored.data == desired.data
-        && covers(stored.metadata.labels.as_ref(), desired.metadata.labels.as_ref())
-        && covers(stored.metadata.annotations.as_ref(), desired.metadata.annotations.as_ref())
+        && covers(
+            stored.metadata.labels.as_ref(),
+            desired.metadata.labels.as_ref(),
+        )
+        && covers(
+            stored.metadata.annotations.as_ref(),
+            desired.metadata.annotations.as_ref(),
+        )
 }

@@ -28,8 +28,15 @@ use crate::target::Readiness;
 use crate::versions;
 
 const TYPES: &[&str] = &[
-    READY, RECONCILING, STALLED, AVAILABLE, CERTIFICATES_VALID, ETCD_HEALTHY,
-    MACHINE_CONFIGS_PUBLISHED, UP_TO_DATE, PAUSED,
+    READY,
+    RECONCILING,
+    STALLED,
+    AVAILABLE,
+    CERTIFICATES_VALID,
+    ETCD_HEALTHY,
+    MACHINE_CONFIGS_PUBLISHED,
+    UP_TO_DATE,
+    PAUSED,
 ];
 /// Certificates that expire sooner are reported.
 const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -43,7 +50,10 @@ pub enum Progress {
     /// The seed's side waits; the text says for what.
     Awaiting(String),
     /// The machine configs are published, and the machines have been asked.
-    Published { live: Live, revisions: BTreeMap<String, String> },
+    Published {
+        live: Live,
+        revisions: BTreeMap<String, String>,
+    },
 }
 
 /// Everything that the status says something about.
@@ -82,7 +92,8 @@ pub fn status(facts: &Facts<'_>) -> (ControlPlaneStatus, Vec<EventSpec>) {
             earliest_expiry_of: Some(name.clone()),
         });
     }
-    if let (Progress::Published { live, revisions }, Some(resolved)) = (facts.progress, facts.resolved)
+    if let (Progress::Published { live, revisions }, Some(resolved)) =
+        (facts.progress, facts.resolved)
     {
         of_the_machines(&mut status, facts, &resolved.control_plane, live, revisions);
     }
@@ -121,7 +132,10 @@ fn of_the_machines(
         live.is_ready(&machine.name) && live.node(&machine.name).is_some_and(|node| node.ready)
     };
     status.ready_replicas = Some(count(control_plane.machines.iter().filter(ready).count()));
-    let versions = live.nodes.iter().filter_map(|node| node.kubelet_version.parse().ok());
+    let versions = live
+        .nodes
+        .iter()
+        .filter_map(|node| node.kubelet_version.parse().ok());
     let lowest: Option<domain::KubeVersion> = versions.min();
     if live.nodes.len() == control_plane.machines.len() {
         status.version = lowest.map(|version| version.to_string());
@@ -133,7 +147,10 @@ fn row(machine: &Machine, control_plane: &domain::ControlPlane, live: &Live) -> 
     let api_server_ready = live.is_ready(&machine.name);
     MachineStatus {
         name: machine.name.to_string(),
-        secret_name: Some(secret_names::machine_config(&control_plane.name, &machine.name)),
+        secret_name: Some(secret_names::machine_config(
+            &control_plane.name,
+            &machine.name,
+        )),
         api_server_ready: Some(api_server_ready),
         node_ready: Some(node.is_some_and(|node| node.ready)),
         kubelet_version: node.map(|node| node.kubelet_version.clone()),
@@ -151,12 +168,14 @@ fn awaited(machine: &Machine, live: &Live) -> Option<String> {
             Some(node) if !node.ready => Some("the Node is not Ready".to_owned()),
             Some(_) => None,
         },
-        Some(Some(Readiness::NotReady(why))) => {
-            Some(format!("the API server at {endpoint} is not ready: {}", first_line(why)))
-        }
-        Some(Some(Readiness::Unreachable(why))) => {
-            Some(format!("the API server at {endpoint} does not answer: {}", first_line(why)))
-        }
+        Some(Some(Readiness::NotReady(why))) => Some(format!(
+            "the API server at {endpoint} is not ready: {}",
+            first_line(why)
+        )),
+        Some(Some(Readiness::Unreachable(why))) => Some(format!(
+            "the API server at {endpoint} does not answer: {}",
+            first_line(why)
+        )),
         Some(None) | None => Some(format!("nothing listens at {endpoint}")),
     }
 }
@@ -167,7 +186,11 @@ fn first_line(text: &str) -> &str {
 
 fn member_id(etcd: Option<&EtcdCluster>, machine: &Machine) -> Option<String> {
     let slots = &etcd?.status.as_ref()?.ledger.as_ref()?.slots;
-    slots.iter().find(|slot| slot.machine == machine.name.as_str())?.member_id.clone()
+    slots
+        .iter()
+        .find(|slot| slot.machine == machine.name.as_str())?
+        .member_id
+        .clone()
 }
 
 fn count(number: usize) -> i32 {
@@ -190,11 +213,21 @@ fn conditions(facts: &Facts<'_>, stored: &ControlPlaneStatus) -> Conditions {
         Progress::Awaiting(text) => {
             let text = format!("waiting for {text}");
             conditions.set(RECONCILING, true, Reason::AwaitingFounding, text.clone());
-            conditions.set(MACHINE_CONFIGS_PUBLISHED, false, Reason::AwaitingFounding, text);
+            conditions.set(
+                MACHINE_CONFIGS_PUBLISHED,
+                false,
+                Reason::AwaitingFounding,
+                text,
+            );
         }
         Progress::Published { live, .. } => published(&mut conditions, facts, stored, live),
     }
-    conditions.set_ready(&[MACHINE_CONFIGS_PUBLISHED, CERTIFICATES_VALID, ETCD_HEALTHY, AVAILABLE]);
+    conditions.set_ready(&[
+        MACHINE_CONFIGS_PUBLISHED,
+        CERTIFICATES_VALID,
+        ETCD_HEALTHY,
+        AVAILABLE,
+    ]);
     conditions
 }
 
@@ -204,7 +237,11 @@ fn stalled(conditions: &mut Conditions, problems: &[Problem]) {
         Some(ProblemReason::MissingInput) => Reason::MissingInput,
         Some(ProblemReason::InvalidSpec) | None => Reason::InvalidSpec,
     };
-    let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let text = problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
     conditions.set(STALLED, true, reason, text.clone());
     conditions.set(RECONCILING, false, Reason::Blocked, "");
     if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
@@ -224,7 +261,12 @@ fn certificates(conditions: &mut Conditions, facts: &Facts<'_>) {
         conditions.set(CERTIFICATES_VALID, true, Reason::CertificatesExpiring, text);
     } else {
         let text = format!("{name} expired at {expiry}");
-        conditions.set(CERTIFICATES_VALID, false, Reason::CertificatesExpiring, text);
+        conditions.set(
+            CERTIFICATES_VALID,
+            false,
+            Reason::CertificatesExpiring,
+            text,
+        );
     }
 }
 
@@ -236,7 +278,9 @@ fn published(
 ) {
     conditions.set(MACHINE_CONFIGS_PUBLISHED, true, Reason::AsDesired, "");
     etcd_health(conditions, facts.etcd);
-    let Some(resolved) = facts.resolved else { return };
+    let Some(resolved) = facts.resolved else {
+        return;
+    };
     let control_plane = &resolved.control_plane;
     let lacking: Vec<String> = lacking(control_plane, live);
     let text = lacking.join("; ");
@@ -250,7 +294,10 @@ fn published(
         (false, false, true) => Reason::MachinesStarting,
     };
     conditions.set(RECONCILING, !lacking.is_empty(), reason, text.clone());
-    let serves = control_plane.machines.iter().any(|machine| live.is_ready(&machine.name));
+    let serves = control_plane
+        .machines
+        .iter()
+        .any(|machine| live.is_ready(&machine.name));
     let (why, text) = match (serves, reason) {
         (true, _) => (Reason::AsDesired, String::new()),
         (false, Reason::AwaitingMachines) => (reason, text),
@@ -265,7 +312,13 @@ fn published(
 fn lacking(control_plane: &domain::ControlPlane, live: &Live) -> Vec<String> {
     let machines = control_plane.machines.iter().filter_map(|machine| {
         let whole = live.is_ready(&machine.name) && live.node(&machine.name).is_some();
-        (!whole).then(|| format!("{}: {}", machine.name, awaited(machine, live).unwrap_or_default()))
+        (!whole).then(|| {
+            format!(
+                "{}: {}",
+                machine.name,
+                awaited(machine, live).unwrap_or_default()
+            )
+        })
     });
     let mut lacking: Vec<String> = machines.collect();
     lacking.extend(live.problems.iter().cloned());
@@ -295,7 +348,11 @@ fn up_to_date(conditions: &mut Conditions, control_plane: &domain::ControlPlane,
         .filter(|node| node.kubelet_version != wanted)
         .map(|node| format!("{} runs {}", node.name, node.kubelet_version))
         .collect();
-    let reason = if behind.is_empty() { Reason::AsDesired } else { Reason::Degraded };
+    let reason = if behind.is_empty() {
+        Reason::AsDesired
+    } else {
+        Reason::Degraded
+    };
     conditions.set(UP_TO_DATE, behind.is_empty(), reason, behind.join("; "));
 }
 

@@ -33,9 +33,13 @@ pub async fn act(observed: &Observed, plan: &Plan, context: &Context) -> Result<
             .map_err(Error::api("creating the ledger ConfigMap"))?;
     } else {
         let name = config_map.name_any();
-        api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&config_map))
-            .await
-            .map_err(Error::api("writing the ledger ConfigMap"))?;
+        api.patch(
+            &name,
+            &PatchParams::apply(FIELD_MANAGER).force(),
+            &Patch::Apply(&config_map),
+        )
+        .await
+        .map_err(Error::api("writing the ledger ConfigMap"))?;
     }
     Ok(())
 }

@@ -46,8 +46,16 @@ pub enum Mirror {
 /// Reads all of it.
 pub async fn observe(watched: Arc<EtcdCluster>, context: &Context) -> Result<Observed, Error> {
     let settled = ledger_settled(&watched) && context.mirrors.agrees(&watched);
-    let cluster = if settled { watched } else { live(&watched, context).await? };
-    let mirror = if settled { Mirror::Unread } else { mirror(&cluster, context).await? };
+    let cluster = if settled {
+        watched
+    } else {
+        live(&watched, context).await?
+    };
+    let mirror = if settled {
+        Mirror::Unread
+    } else {
+        mirror(&cluster, context).await?
+    };
     let recorded = founding_of(&cluster, &mirror);
     let mut observed = Observed {
         published: recorded.is_none() && published(&cluster, context).await?,
@@ -74,24 +82,40 @@ fn ledger_settled(cluster: &EtcdCluster) -> bool {
 }
 
 fn founding_of(cluster: &EtcdCluster, mirror: &Mirror) -> Option<Founding> {
-    let ledger = cluster.status.as_ref().and_then(|status| status.ledger.as_ref());
-    ledger.and_then(|ledger| ledger.founding.clone()).or(match mirror {
-        Mirror::Read(record) => Some(record.founding.clone()),
-        _ => None,
-    })
+    let ledger = cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.ledger.as_ref());
+    ledger
+        .and_then(|ledger| ledger.founding.clone())
+        .or(match mirror {
+            Mirror::Read(record) => Some(record.founding.clone()),
+            _ => None,
+        })
 }
 
 async fn live(watched: &EtcdCluster, context: &Context) -> Result<Arc<EtcdCluster>, Error> {
     let api: Api<EtcdCluster> = context.api(watched);
-    api.get(&watched.name_any()).await.map(Arc::new).map_err(Error::api("reading the EtcdCluster"))
+    api.get(&watched.name_any())
+        .await
+        .map(Arc::new)
+        .map_err(Error::api("reading the EtcdCluster"))
 }
 
 async fn mirror(cluster: &EtcdCluster, context: &Context) -> Result<Mirror, Error> {
     let api: Api<ConfigMap> = context.api(cluster);
     let name = names::etcd_ledger(&cluster.name_any());
-    let found = api.get_opt(&name).await.map_err(Error::api("reading the ledger ConfigMap"))?;
-    let Some(config_map) = found else { return Ok(Mirror::Missing) };
-    let text = config_map.data.as_ref().and_then(|data| data.get(names::LEDGER_KEY));
+    let found = api
+        .get_opt(&name)
+        .await
+        .map_err(Error::api("reading the ledger ConfigMap"))?;
+    let Some(config_map) = found else {
+        return Ok(Mirror::Missing);
+    };
+    let text = config_map
+        .data
+        .as_ref()
+        .and_then(|data| data.get(names::LEDGER_KEY));
     Ok(match text.map(|text| serde_json::from_str(text)) {
         Some(Ok(record)) => Mirror::Read(record),
         Some(Err(error)) => Mirror::Unreadable(format!("ConfigMap {name}: {error}")),
@@ -114,7 +138,10 @@ async fn published(cluster: &EtcdCluster, context: &Context) -> Result<bool, Err
 async fn answered_before(cluster: &EtcdCluster, context: &Context) -> Result<bool, Error> {
     let api: Api<Secret> = context.api(cluster);
     let name = names::etcd_ca(&cluster.name_any());
-    let ca = api.get_opt(&name).await.map_err(Error::api("reading the etcd CA"))?;
+    let ca = api
+        .get_opt(&name)
+        .await
+        .map_err(Error::api("reading the etcd CA"))?;
     let ours = |ca: &Secret| ca.labels().contains_key(names::LABEL_CONTROL_PLANE);
     if ca.as_ref().is_none_or(ours) {
         return Ok(false);
@@ -131,7 +158,11 @@ pub fn founders(cluster: &EtcdCluster) -> Founding {
     let size = usize::try_from(cluster.spec.size).unwrap_or(0);
     let members = cluster.spec.machines.iter().take(size);
     Founding {
-        token: format!("{}-{}", cluster.name_any(), cluster.uid().unwrap_or_default()),
+        token: format!(
+            "{}-{}",
+            cluster.name_any(),
+            cluster.uid().unwrap_or_default()
+        ),
         members: members
             .map(|machine| FoundingMember {
                 name: machine.name.clone(),
@@ -154,16 +185,23 @@ async fn snapshot(
     let probes = founding.members.iter().map(|member| {
         let clients = Arc::clone(&clients);
         async move {
-            let endpoint = MemberEndpoint { client_url: names::client_url(&member.peer_url) };
+            let endpoint = MemberEndpoint {
+                client_url: names::client_url(&member.peer_url),
+            };
             MemberView {
                 name: member.name.clone(),
                 machine: member.name.clone(),
                 peer_url: member.peer_url.clone(),
-                answer: clients.probe(&endpoint).await.map_err(|error| error.to_string()),
+                answer: clients
+                    .probe(&endpoint)
+                    .await
+                    .map_err(|error| error.to_string()),
             }
         }
     });
-    Ok(Ok(Snapshot { members: join_all(probes).await }))
+    Ok(Ok(Snapshot {
+        members: join_all(probes).await,
+    }))
 }
 
 /// The ControlPlane that owns this cluster; `None` for one on machines of its own.

@@ -42,10 +42,16 @@ pub fn plan(observed: &Observed) -> Plan {
     let recorded = status.ledger.clone().unwrap_or_default();
     let step = match &observed.mirror {
         Mirror::Unread => FoundingStep::Done,
-        Mirror::Unreadable(why) => FoundingStep::Halt(format!("the founding record cannot be read: {why}")),
+        Mirror::Unreadable(why) => {
+            FoundingStep::Halt(format!("the founding record cannot be read: {why}"))
+        }
         mirror => founding_step(&FoundingFacts {
             ledger: recorded.founding.clone(),
-            mirror: if let Mirror::Read(record) = mirror { Some(record.clone()) } else { None },
+            mirror: if let Mirror::Read(record) = mirror {
+                Some(record.clone())
+            } else {
+                None
+            },
             published: observed.published,
             answered: observed.answered,
         }),
@@ -89,7 +95,10 @@ fn record(founding: Founding, mut ledger: Ledger) -> Plan {
     ledger.slots = slots(&founding, &BTreeMap::new());
     ledger.founding = Some(founding.clone());
     Plan {
-        mirror: Some(LedgerRecord { founding, cluster_id: None }),
+        mirror: Some(LedgerRecord {
+            founding,
+            cluster_id: None,
+        }),
         mirror_is_new: true,
         ledger,
         cluster_id: None,
@@ -123,7 +132,10 @@ fn founded(
         ledger.slots = slots(&founding, &ids);
     }
     ledger.founding = Some(founding.clone());
-    let record = LedgerRecord { founding, cluster_id: cluster_id.map(|id| id.to_string()) };
+    let record = LedgerRecord {
+        founding,
+        cluster_id: cluster_id.map(|id| id.to_string()),
+    };
     let in_place = match &observed.mirror {
         Mirror::Unread => true,
         Mirror::Read(found) => *found == record,

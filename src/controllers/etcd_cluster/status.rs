@@ -26,7 +26,11 @@ const TYPES: &[&str] = &[READY, RECONCILING, STALLED, AVAILABLE, ETCD_HEALTHY, P
 const DB_SIZE_SHARE: i64 = 4;
 
 /// The status as it shall be, and what of it is news.
-pub fn status(observed: &Observed, plan: &Plan, now: Timestamp) -> (EtcdClusterStatus, Vec<EventSpec>) {
+pub fn status(
+    observed: &Observed,
+    plan: &Plan,
+    now: Timestamp,
+) -> (EtcdClusterStatus, Vec<EventSpec>) {
     let cluster = &observed.cluster;
     let stored = cluster.status.clone().unwrap_or_default();
     let conditions = conditions(observed, plan);
@@ -36,7 +40,11 @@ pub fn status(observed: &Observed, plan: &Plan, now: Timestamp) -> (EtcdClusterS
         observed_generation: cluster.metadata.generation,
         conditions: conditions.merged(&stored.conditions, cluster.metadata.generation, now),
         cluster_id: plan.cluster_id.map(|id| id.to_string()),
-        replicas: plan.ledger.founding.as_ref().map(|founding| count(founding.members.len())),
+        replicas: plan
+            .ledger
+            .founding
+            .as_ref()
+            .map(|founding| count(founding.members.len())),
         ready_replicas: Some(count(plan.healthy)),
         selector: Some(names::machine_config_selector(&cluster.name_any())),
         members,
@@ -81,8 +89,11 @@ fn count(number: usize) -> i32 {
 fn conditions(observed: &Observed, plan: &Plan) -> Conditions {
     let mut conditions = Conditions::unknown(TYPES);
     let paused = observed.cluster.spec.paused == Some(true);
-    let (reason, text) =
-        if paused { (Reason::Paused, "spec.paused is set") } else { (Reason::NotPaused, "") };
+    let (reason, text) = if paused {
+        (Reason::Paused, "spec.paused is set")
+    } else {
+        (Reason::NotPaused, "")
+    };
     conditions.set(PAUSED, paused, reason, text);
     let trouble = trouble(plan);
     match &trouble {
@@ -132,16 +143,25 @@ fn progress(observed: &Observed, plan: &Plan) -> (Reason, String) {
     let snapshot = &observed.snapshot;
     let members = snapshot.members.len();
     if members == 0 {
-        return (Reason::AwaitingFounding, "the founding has just been recorded".to_owned());
+        return (
+            Reason::AwaitingFounding,
+            "the founding has just been recorded".to_owned(),
+        );
     }
     if plan.healthy == members {
-        return (Reason::AsDesired, format!("{members} of {members} voters are healthy"));
+        return (
+            Reason::AsDesired,
+            format!("{members} of {members} voters are healthy"),
+        );
     }
     let started = plan.ledger.slots.iter().filter(|slot| slot.started).count();
-    let sick = snapshot.members.iter().filter_map(|view| match health(view, snapshot) {
-        MemberHealth::Healthy => None,
-        MemberHealth::Unhealthy(why) => Some(format!("{}: {why}", view.name)),
-    });
+    let sick = snapshot
+        .members
+        .iter()
+        .filter_map(|view| match health(view, snapshot) {
+            MemberHealth::Healthy => None,
+            MemberHealth::Unhealthy(why) => Some(format!("{}: {why}", view.name)),
+        });
     let text = format!(
         "{} of {members} voters are healthy; {}",
         plan.healthy,
@@ -164,7 +184,10 @@ fn progress(observed: &Observed, plan: &Plan) -> (Reason, String) {
 fn rows(snapshot: &Snapshot, stored: &EtcdClusterStatus, now: Timestamp) -> Vec<MemberStatus> {
     let row = |view: &MemberView| {
         let fresh = row(view, snapshot, now);
-        let before = stored.members.iter().find(|member| member.name == view.name);
+        let before = stored
+            .members
+            .iter()
+            .find(|member| member.name == view.name);
         match before {
             Some(before) if !differs(before, &fresh) => before.clone(),
             _ => fresh,
@@ -184,7 +207,8 @@ fn differs(before: &MemberStatus, fresh: &MemberStatus) -> bool {
     };
     let size = |member: &MemberStatus| member.db_size_bytes.unwrap_or(0);
     let moved = (size(before) - size(fresh)).abs() > size(before) / DB_SIZE_SHARE;
-    words(before) != words(fresh) || (moved && fresh.healthy == Some(true) && size(fresh) > 100 << 20)
+    words(before) != words(fresh)
+        || (moved && fresh.healthy == Some(true) && size(fresh) > 100 << 20)
 }
 
 fn row(view: &MemberView, snapshot: &Snapshot, now: Timestamp) -> MemberStatus {
@@ -208,7 +232,11 @@ fn row(view: &MemberView, snapshot: &Snapshot, now: Timestamp) -> MemberStatus {
 fn own_words(row: &mut MemberStatus, answer: &Answer, snapshot: &Snapshot) {
     let number = |value: u64| Some(i64::try_from(value).unwrap_or(i64::MAX));
     row.id = Some(answer.member_id.to_string());
-    row.role = Some(if answer.is_learner { MemberRole::Learner } else { MemberRole::Voter });
+    row.role = Some(if answer.is_learner {
+        MemberRole::Learner
+    } else {
+        MemberRole::Voter
+    });
     row.leader = Some(answer.leads());
     row.version = Some(answer.version.clone());
     row.raft_term = number(answer.raft_term);
@@ -220,7 +248,9 @@ fn own_words(row: &mut MemberStatus, answer: &Answer, snapshot: &Snapshot) {
 }
 
 fn seconds(now: Timestamp) -> String {
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+    Timestamp::from_second(now.as_second())
+        .unwrap_or(now)
+        .to_string()
 }
 
 /// Publishes what is news.

@@ -1,0 +1,278 @@
+//! Starting the controllers and driving them: watches, one reconcile at a time an object, a
+//! deadline, and what follows from a failure.
+
+use std::fmt::Debug;
+use std::future::{Future, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, predicates, reflector};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::conditions::{Conditions, READY, RECONCILING, Reason, STALLED};
+use super::context::Context;
+use super::error::{Error, ErrorClass};
+use super::{control_plane, etcd_cluster, names, node_pool};
+use crate::crd::{ControlPlane, EtcdCluster, NodePool};
+use crate::kube_ext::events::EventSpec;
+use crate::runtime::backoff::Backoff;
+
+/// Longest time of one reconcile.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A kind that has a controller.
+trait Reconciled:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// Name of the kind, for logs and metrics.
+    const KIND: &'static str;
+
+    /// Looks at one object; answers when to look again.
+    fn reconcile(
+        object: Arc<Self>,
+        context: &Context,
+    ) -> impl Future<Output = Result<Duration, Error>> + Send;
+
+    /// Adds watches on what these objects own.
+    fn with_owned(
+        controller: Controller<DeserializeGuard<Self>>,
+        _context: &Context,
+        _namespace: &str,
+    ) -> Controller<DeserializeGuard<Self>> {
+        controller
+    }
+}
+
+impl Reconciled for ControlPlane {
+    const KIND: &'static str = "ControlPlane";
+
+    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Duration, Error> {
+        control_plane::reconcile(object, context).await
+    }
+
+    fn with_owned(
+        controller: Controller<DeserializeGuard<Self>>,
+        context: &Context,
+        namespace: &str,
+    ) -> Controller<DeserializeGuard<Self>> {
+        let ours = watcher::Config::default().labels(names::LABEL_CONTROL_PLANE);
+        let clusters = Api::<EtcdCluster>::namespaced(context.client.clone(), namespace);
+        let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
+        controller
+            .owns(clusters, watcher::Config::default())
+            .owns(secrets, ours)
+    }
+}
+
+impl Reconciled for EtcdCluster {
+    const KIND: &'static str = "EtcdCluster";
+
+    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Duration, Error> {
+        etcd_cluster::reconcile(object, context).await
+    }
+}
+
+impl Reconciled for NodePool {
+    const KIND: &'static str = "NodePool";
+
+    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Duration, Error> {
+        node_pool::reconcile(object, context).await
+    }
+}
+
+/// Runs all controllers in these namespaces until `shutdown`, then lets running reconciles end.
+///
+/// When a controller ends by itself, which it never should, the others are stopped too.
+pub async fn run(
+    context: Arc<Context>,
+    namespaces: &[String],
+    concurrency: u16,
+    shutdown: CancellationToken,
+) {
+    let mut running = FuturesUnordered::new();
+    for namespace in namespaces {
+        let (context, shutdown) = (&context, &shutdown);
+        running.push(tokio::spawn(drive::<ControlPlane>(
+            context,
+            namespace,
+            concurrency,
+            shutdown,
+        )));
+        running.push(tokio::spawn(drive::<EtcdCluster>(
+            context,
+            namespace,
+            concurrency,
+            shutdown,
+        )));
+        running.push(tokio::spawn(drive::<NodePool>(
+            context, namespace, 1, shutdown,
+        )));
+    }
+    while let Some(ended) = running.next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a controller died");
+        }
+        if !shutdown.is_cancelled() {
+            tracing::error!("a controller ended by itself; stopping the others");
+            shutdown.cancel();
+        }
+    }
+}
+
+/// What one controller needs beside the object.
+struct Driver<K: Reconciled> {
+    context: Arc<Context>,
+    failures: Backoff<reflector::ObjectRef<DeserializeGuard<K>>>,
+}
+
+/// One controller: its watches and its loop, until `shutdown`.
+fn drive<K: Reconciled>(
+    context: &Arc<Context>,
+    namespace: &str,
+    concurrency: u16,
+    shutdown: &CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let api = Api::<DeserializeGuard<K>>::namespaced(context.client.clone(), namespace);
+    let (reader, writer) = reflector::store();
+    let watching = Arc::clone(context);
+    let stream = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .inspect(move |event| noticed::<K>(event.as_ref(), &watching))
+        .reflect(writer)
+        .applied_objects()
+        // Our own writes to the status change nothing that a reconcile would look at.
+        .predicate_filter(predicates::generation, Default::default());
+    let controller = Controller::for_stream(stream, reader)
+        .with_config(Config::default().concurrency(concurrency))
+        .graceful_shutdown_on(shutdown.clone().cancelled_owned());
+    let controller = K::with_owned(controller, context, namespace);
+    let driver = Arc::new(Driver::<K> {
+        context: Arc::clone(context),
+        failures: Backoff::default(),
+    });
+    controller
+        .run(reconcile::<K>, failed::<K>, driver)
+        .for_each(|result| {
+            if let Err(ControllerError::QueueError(error)) = result {
+                tracing::warn!(kind = K::KIND, %error, "a watch failed; it is tried again");
+            }
+            ready(())
+        })
+}
+
+/// Counts failures of the main watch, and forgets what was kept for objects that are gone.
+fn noticed<K: Reconciled>(
+    event: Result<&Event<DeserializeGuard<K>>, &watcher::Error>,
+    context: &Context,
+) {
+    match event {
+        Ok(Event::Delete(gone)) => context.forget(&gone.uid().unwrap_or_default()),
+        Ok(_) => {}
+        Err(_) => context.metrics.watch_failed(K::KIND),
+    }
+}
+
+async fn reconcile<K: Reconciled>(
+    guarded: Arc<DeserializeGuard<K>>,
+    driver: Arc<Driver<K>>,
+) -> Result<Action, Error> {
+    if guarded.meta().deletion_timestamp.is_some() {
+        // Owner references take everything away; nothing outside the seed has to be undone.
+        return Ok(Action::await_change());
+    }
+    let context = &driver.context;
+    let object = match &guarded.0 {
+        Ok(object) => Arc::new(object.clone()),
+        Err(invalid) => {
+            report_invalid::<K>(&guarded, &invalid.error, context).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    let began = context.clock.monotonic();
+    let result = tokio::time::timeout(DEADLINE, K::reconcile(object, context)).await;
+    context
+        .metrics
+        .reconciled(K::KIND, context.clock.monotonic().saturating_sub(began));
+    let wait = result.unwrap_or(Err(Error::Deadline(DEADLINE)))?;
+    driver
+        .failures
+        .reset(&reflector::ObjectRef::from_obj(&*guarded));
+    Ok(Action::requeue(wait))
+}
+
+/// What follows from a failed reconcile.
+fn failed<K: Reconciled>(
+    guarded: Arc<DeserializeGuard<K>>,
+    error: &Error,
+    driver: Arc<Driver<K>>,
+) -> Action {
+    let class = error.class();
+    driver
+        .context
+        .metrics
+        .reconcile_failed(K::KIND, class.label(), error.label());
+    let name = guarded.name_any();
+    let namespace = guarded.namespace();
+    if class == ErrorClass::Conflict {
+        tracing::debug!(kind = K::KIND, namespace, name, %error, "somebody else was faster");
+        return Action::requeue(Duration::from_secs(1));
+    }
+    tracing::warn!(kind = K::KIND, namespace, name, %error, class = class.label(), "reconcile failed");
+    Action::requeue(match class {
+        ErrorClass::Forbidden => Duration::from_secs(60),
+        ErrorClass::Bug => Duration::from_secs(600),
+        ErrorClass::Conflict | ErrorClass::Transient => driver
+            .failures
+            .failed(reflector::ObjectRef::from_obj(&*guarded)),
+    })
+}
+
+/// Says so on an object that cannot be read. Only the conditions are replaced: the rest of its
+/// status, such as a ledger, is not ours to drop unread.
+async fn report_invalid<K: Reconciled>(
+    guarded: &DeserializeGuard<K>,
+    why: &str,
+    context: &Context,
+) -> Result<(), Error> {
+    let mut conditions = Conditions::unknown(&[READY, RECONCILING, STALLED]);
+    conditions.set(STALLED, true, Reason::InvalidObject, why);
+    conditions.set(RECONCILING, false, Reason::Blocked, "");
+    conditions.set_ready(&[]);
+    let generation = guarded.meta().generation;
+    let conditions = conditions.merged(&[], generation, context.clock.now());
+    let body = json!({"status": {"observedGeneration": generation, "conditions": conditions}});
+    let api: Api<DeserializeGuard<K>> = context.api(guarded);
+    api.patch_status(
+        &guarded.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(body),
+    )
+    .await
+    .map_err(Error::api("saying that an object cannot be read"))?;
+    let event = EventSpec {
+        warning: true,
+        reason: Reason::InvalidObject.as_str(),
+        action: "Reading",
+        note: why.to_owned(),
+    };
+    context.events.publish(guarded, &event).await;
+    Ok(())
+}
