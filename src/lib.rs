@@ -5,6 +5,7 @@
 //! [`membership`]. The thin edges act: [`etcd`], [`target`], [`kube_ext`], `controllers`,
 //! [`runtime`]. `tests/layout.rs` keeps the wall.
 
+pub mod cli;
 pub mod controllers;
 pub mod crd;
 pub mod domain;

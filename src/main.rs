@@ -1,1 +1,5 @@
-fn main() {}
+//! The `seedbed` program.
+
+fn main() -> std::process::ExitCode {
+    seedbed::cli::run()
+}

@@ -8,7 +8,7 @@ use crate::controllers::{self, context::Context};
 use crate::kube_ext::events::Events;
 use crate::runtime::clock::Clock;
 use crate::runtime::health::{self, HealthError, Readiness};
-use crate::runtime::lease::{Elector, LeaseError, Leadership, TimingsError};
+use crate::runtime::lease::{Elector, Leadership, LeaseError, TimingsError};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::settings::Settings;
 use crate::runtime::telemetry::{self, TelemetryError};
@@ -41,8 +41,12 @@ pub async fn run(settings: Settings) -> Result<(), OperatorError> {
     let (clock, metrics, readiness) = (Clock::system(), Metrics::default(), Readiness::default());
     let met = readiness.gate("start-up check");
     let listener = health::bind(settings.health_address).await?;
-    let serving =
-        tokio::spawn(health::serve(listener, readiness, metrics.clone(), shutdown.clone()));
+    let serving = tokio::spawn(health::serve(
+        listener,
+        readiness,
+        metrics.clone(),
+        shutdown.clone(),
+    ));
 
     let config = Config::infer().await?;
     let leadership = Leadership::none(clock.clone());

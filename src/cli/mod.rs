@@ -1,0 +1,50 @@
+//! The command line: what `seedbed` can do, one file a command.
+//!
+//! Answers how a person or a Deployment asks for something. Never decides anything. A new command
+//! is a variant of [`Command`] and a file here.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::runtime::settings::Settings;
+
+mod crds;
+
+/// Highly available Kubernetes control planes on machines of your own.
+#[derive(Parser)]
+#[command(name = "seedbed", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator against the current kubeconfig or the pod's service account.
+    Operator(Box<Settings>),
+    /// Print the CustomResourceDefinitions, ready for kubectl apply.
+    Crds,
+}
+
+/// Parses the command line and does what it says.
+pub fn run() -> ExitCode {
+    let done: Result<(), Box<dyn std::error::Error>> = match Cli::parse().command {
+        Command::Operator(settings) => operator(*settings),
+        Command::Crds => crds::print().map_err(Into::into),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "stopped");
+            eprintln!("seedbed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn operator(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+    // The first user of TLS would otherwise have to choose between providers.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Ok(crate::runtime::executor()?.block_on(crate::operator::run(settings))?)
+}
