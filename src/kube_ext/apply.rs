@@ -1,5 +1,6 @@
 //! Reading and server-side applying one object, each under a deadline.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -12,8 +13,24 @@ use serde_json::Value;
 pub enum CallError {
     #[error("no answer within {} s", .0.as_secs())]
     Deadline(Duration),
-    #[error(transparent)]
+    #[error("{}", with_causes(.0))]
     Api(Box<kube::Error>),
+}
+
+/// The error and its causes in one line: the client's connection errors do not say why by
+/// themselves, while others repeat their cause.
+fn with_causes(error: &kube::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text.push_str(": ");
+            text.push_str(&next_text);
+        }
+        cause = next.source();
+    }
+    text
 }
 
 impl CallError {

@@ -310,6 +310,8 @@ fn api_server(programs: &Programs, files: &Files, etcd: &str, listen: SocketAddr
         file("service-account-signing-key-file", &private),
         file("service-account-key-file", &public),
         flag("service-cluster-ip-range", "198.19.255.0/24"),
+        // Some tests take the seed for a target, where kube-proxy is privileged.
+        flag("allow-privileged", true),
         flag("profiling", false),
     ]);
     command
