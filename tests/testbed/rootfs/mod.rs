@@ -68,7 +68,7 @@ pub struct Rootfs {
 }
 
 /// Files of a node besides its programs: path, content, mode.
-const NODE_FILES: [(&str, &str, u32); 8] = [
+const NODE_FILES: [(&str, &str, u32); 10] = [
     (
         "usr/lib/systemd/system/kubelet.service",
         include_str!("../assets/node/usr/lib/systemd/system/kubelet.service"),
@@ -92,6 +92,16 @@ const NODE_FILES: [(&str, &str, u32); 8] = [
     (
         "etc/containerd/config.toml",
         include_str!("../assets/node/etc/containerd/config.toml"),
+        0o644,
+    ),
+    (
+        "etc/containerd/testbed.toml",
+        include_str!("../assets/node/etc/containerd/testbed.toml"),
+        0o644,
+    ),
+    (
+        "etc/default/kubelet",
+        include_str!("../assets/node/etc/default/kubelet"),
         0o644,
     ),
     (
