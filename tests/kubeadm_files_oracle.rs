@@ -6,6 +6,8 @@
 
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "support/file_differences.rs"]
+mod file_differences;
 #[path = "support/kubeadm.rs"]
 mod kubeadm;
 #[path = "support/kubeadm_config.rs"]
@@ -18,17 +20,16 @@ mod testbed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use seedbed::domain::{ControlPlane, Machine, parse_go_duration};
+use seedbed::domain::{ControlPlane, Machine};
 use seedbed::manifests::machine_files;
 use seedbed::pki::issue;
-use serde_json::Value;
+use seedbed::versions;
 
+use file_differences::{Difference, Files, Report};
 use kubeadm::File;
 use sample_configs::{Sample, founding};
 
-type Files = BTreeMap<String, File>;
-
-/// Why we differ from kubeadm, and where: machine number (0: any), path, place in the file.
+/// Where we differ from kubeadm, and why.
 struct Reason {
     matches: fn(&Difference) -> bool,
     why: &'static str,
@@ -79,45 +80,6 @@ const REASONS: &[Reason] = &[
     },
 ];
 
-/// One difference between kubeadm's result and ours.
-struct Difference {
-    sample: String,
-    machine: usize,
-    path: String,
-    place: String,
-    kubeadm: String,
-    ours: String,
-}
-
-const ABSENT: &str = "(absent)";
-
-impl Difference {
-    fn flag(&self, flag: &str) -> bool {
-        self.place == ".spec.containers[0].command"
-            && [&self.kubeadm, &self.ours]
-                .iter()
-                .all(|side| *side == ABSENT || side.starts_with(flag))
-    }
-
-    fn file_is_extra_in_kubeadm(&self) -> bool {
-        self.place.is_empty() && self.ours == ABSENT
-    }
-
-    fn file_is_extra_in_ours(&self) -> bool {
-        self.place.is_empty() && self.kubeadm == ABSENT
-    }
-}
-
-impl std::fmt::Display for Difference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} machine {}: {}{}\n    kubeadm: {}\n    ours:    {}",
-            self.sample, self.machine, self.path, self.place, self.kubeadm, self.ours
-        )
-    }
-}
-
 #[test]
 fn files_are_those_of_kubeadm() {
     let program = testbed::build::program(testbed::Component::Kubernetes, "kubeadm")
@@ -159,6 +121,22 @@ fn files_are_those_of_kubeadm() {
             "no longer a difference, take it off the list: {}",
             reason.why
         );
+    }
+}
+
+#[test]
+fn images_are_those_of_kubeadm() {
+    let program = testbed::build::program(testbed::Component::Kubernetes, "kubeadm")
+        .expect("the real kubeadm");
+    for Sample {
+        name,
+        control_plane,
+    } in sample_configs::kubeadm_samples()
+    {
+        let config = kubeadm_config::kubeadm_config(&control_plane, &control_plane.machines[0]);
+        let kubeadm = kubeadm::images(&program, &config).expect("a list of images");
+        let ours = versions::images(&control_plane).expect("a supported version");
+        assert_eq!(ours, kubeadm, "{name}");
     }
 }
 
@@ -261,144 +239,4 @@ fn accepted_by_kubeadm(
                 && (is_first || !line.contains("super-admin.conf")));
         assert!(!makes, "kubeadm does not accept ours: {line}");
     }
-}
-
-/// Collects the differences of one machine.
-struct Report<'a> {
-    sample: &'a str,
-    machine: usize,
-    differences: &'a mut Vec<Difference>,
-}
-
-impl Report<'_> {
-    fn files(&mut self, kubeadm: &Files, ours: &Files) {
-        let paths: BTreeSet<&String> = kubeadm.keys().chain(ours.keys()).collect();
-        for path in paths {
-            match (kubeadm.get(path), ours.get(path)) {
-                (Some(kubeadm), Some(ours)) => self.file(path, kubeadm, ours),
-                (Some(_), None) => self.add(path, "", "written", ABSENT),
-                (None, Some(_)) => self.add(path, "", ABSENT, "written"),
-                (None, None) => {}
-            }
-        }
-    }
-
-    fn file(&mut self, path: &str, kubeadm: &File, ours: &File) {
-        if kubeadm.mode != ours.mode {
-            self.add(
-                path,
-                " mode",
-                &format!("{:o}", kubeadm.mode),
-                &format!("{:o}", ours.mode),
-            );
-        }
-        let (kubeadm, ours) = (text(kubeadm), text(ours));
-        match path.rsplit('.').next() {
-            Some("crt") => {
-                let read = certificates::certificate;
-                self.values(path, String::new(), &read(kubeadm), &read(ours));
-            }
-            Some("key" | "pub") => {
-                let read = certificates::pem_label;
-                self.values(
-                    path,
-                    String::new(),
-                    &read(kubeadm).into(),
-                    &read(ours).into(),
-                );
-            }
-            Some("conf") => {
-                let read = certificates::kubeconfig;
-                self.values(path, String::new(), &read(kubeadm), &read(ours));
-            }
-            // The same bytes.
-            Some("env") => self.values(path, String::new(), &kubeadm.into(), &ours.into()),
-            _ if path.ends_with("/instance-config.yaml") => {
-                self.values(path, String::new(), &kubeadm.into(), &ours.into());
-            }
-            _ => {
-                let read = |text: &str| serde_saphyr::from_str::<Value>(text).expect("YAML");
-                self.values(path, String::new(), &read(kubeadm), &read(ours));
-            }
-        }
-    }
-
-    fn values(&mut self, path: &str, place: String, kubeadm: &Value, ours: &Value) {
-        match (kubeadm, ours) {
-            (Value::Object(a), Value::Object(b)) => {
-                let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-                for name in names {
-                    let place = format!("{place}.{name}");
-                    match (a.get(name), b.get(name)) {
-                        (Some(a), Some(b)) => self.values(path, place, a, b),
-                        (a, b) => self.add(path, &place, &shown(a), &shown(b)),
-                    }
-                }
-            }
-            (Value::Array(a), Value::Array(b)) if place.ends_with(".command") => {
-                self.commands(path, &place, a, b);
-            }
-            (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-                for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                    self.values(path, format!("{place}[{index}]"), a, b);
-                }
-            }
-            (a, b) if a == b || same_duration(a, b) => {}
-            (a, b) => self.add(path, &place, &shown(Some(a)), &shown(Some(b))),
-        }
-    }
-
-    /// Flags in their order. Flags that only one side has are told one by one and taken out, so
-    /// that one of them does not make every later flag differ.
-    fn commands(&mut self, path: &str, place: &str, kubeadm: &[Value], ours: &[Value]) {
-        let mut sides = [kubeadm, ours].map(|side| {
-            side.iter()
-                .map(|flag| flag.as_str().expect("text").to_owned())
-                .collect::<Vec<_>>()
-        });
-        let [only_kubeadm, only_ours] = [(0, 1), (1, 0)].map(|(mine, other)| {
-            let other: BTreeSet<&String> = sides[other].iter().collect();
-            sides[mine]
-                .iter()
-                .filter(|flag| !other.contains(flag))
-                .cloned()
-                .collect::<Vec<_>>()
-        });
-        for flag in &only_kubeadm {
-            self.add(path, place, flag, ABSENT);
-        }
-        for flag in &only_ours {
-            self.add(path, place, ABSENT, flag);
-        }
-        sides[0].retain(|flag| !only_kubeadm.contains(flag));
-        sides[1].retain(|flag| !only_ours.contains(flag));
-        if sides[0] != sides[1] {
-            self.add(path, place, &sides[0].join(" "), &sides[1].join(" "));
-        }
-    }
-
-    fn add(&mut self, path: &str, place: &str, kubeadm: &str, ours: &str) {
-        self.differences.push(Difference {
-            sample: self.sample.to_owned(),
-            machine: self.machine,
-            path: path.to_owned(),
-            place: place.to_owned(),
-            kubeadm: kubeadm.to_owned(),
-            ours: ours.to_owned(),
-        });
-    }
-}
-
-fn text(file: &File) -> &str {
-    std::str::from_utf8(&file.content).expect("text")
-}
-
-fn shown(value: Option<&Value>) -> String {
-    value.map_or_else(|| ABSENT.to_owned(), ToString::to_string)
-}
-
-/// Go writes durations in its own form, `10m0s`; what the user wrote, `10m`, means the same.
-fn same_duration(a: &Value, b: &Value) -> bool {
-    let parse = |value: &Value| parse_go_duration(value.as_str()?).ok();
-    parse(a).is_some_and(|a| Some(a) == parse(b))
 }

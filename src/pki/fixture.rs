@@ -9,7 +9,7 @@ use crate::domain::{
     Kubelet, Machine, Profile,
 };
 
-pub(super) fn control_plane(machines: u8) -> ControlPlane {
+pub(crate) fn control_plane(machines: u8) -> ControlPlane {
     ControlPlane {
         name: "prod".to_owned(),
         namespace: "clusters".to_owned(),

@@ -10,7 +10,7 @@
 
 mod certificate;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod inventory;
 pub mod issue;
 mod key;

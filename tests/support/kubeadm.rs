@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,6 +64,25 @@ pub fn dry_run(
         files: read_files(&folder, certificates_dir)?,
         output: String::from_utf8(output.stdout)?,
     })
+}
+
+/// What `kubeadm config images list` names for `config`, in its order.
+pub fn images(kubeadm: &Path, config: &str) -> Result<Vec<String>> {
+    let mut config_file = tempfile::NamedTempFile::new()?;
+    config_file.write_all(config.as_bytes())?;
+    let output = Command::new(kubeadm)
+        .env_clear()
+        .args(["config", "images", "list", "--config"])
+        .arg(config_file.path())
+        .output()
+        .with_context(|| format!("cannot run {}", kubeadm.display()))?;
+    ensure!(
+        output.status.success(),
+        "kubeadm failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// The dry run keeps everything in one folder: certificates with their subfolder, all else flat.

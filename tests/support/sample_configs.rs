@@ -267,7 +267,7 @@ fn images() -> Value {
     json!({
         "imageRepository": "images.example.net/k8s",
         "etcd": {"imageRepository": "images.example.net/etcd", "imageTag": "3.7.3-0"},
-        "coreDNS": {"imageTag": "v1.14.6"},
+        "coreDNS": {"imageRepository": "registry.k8s.io", "imageTag": "v1.14.7"},
     })
 }
 
