@@ -100,7 +100,9 @@ pub fn forbidden_arg(owner: ArgOwner, arg: &Arg) -> Option<&'static ForbiddenArg
         Some((name, rest)) => (name, format!("{rest}={}", arg.value)),
         None => (arg.name.as_str(), arg.value.clone()),
     };
-    refused(owner, name.trim_start_matches('-'), Some(&value))
+    // The kubelet takes `_` in the name of a flag for `-`.
+    let name = name.trim_start_matches('-').replace('_', "-");
+    refused(owner, &name, Some(&value))
 }
 
 /// Why this environment variable is refused: etcd takes each flag also as `ETCD_<FLAG>`.

@@ -64,6 +64,7 @@ fn safety_checks_may_be_written_out_but_not_turned_off() {
 fn other_spellings_of_a_flag_are_refused_as_well() {
     assert!(refused("force-new-cluster=true", ""));
     assert!(refused("--name", "x"));
+    assert!(forbidden_arg(ArgOwner::Kubelet, &arg("hostname_override", "x")).is_some());
     assert!(env_refused("ETCD_FORCE_NEW_CLUSTER", Some("true")));
     assert!(env_refused("ETCD_CONFIG_FILE", Some("/x")));
     assert!(env_refused("ETCD_STRICT_RECONFIG_CHECK", None));
