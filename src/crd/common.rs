@@ -7,6 +7,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
+
 /// A command-line argument of a component, rendered as `--name=value`.
 ///
 /// An argument replaces every default of the same name; repeats are allowed and keep their order
@@ -15,8 +17,11 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Arg {
     /// Name of the flag without leading dashes, for example `audit-log-path`.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = rules::arg_name())]
     pub name: String,
     /// Value of the flag; may be empty.
+    #[schemars(length(max = 8192))]
     pub value: String,
 }
 
@@ -25,10 +30,16 @@ pub struct Arg {
 #[serde(rename_all = "camelCase")]
 pub struct HostPathMount {
     /// Name of the volume inside the pod; the same name as a default volume replaces it.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::volume_name())]
     pub name: String,
     /// Absolute path on the node.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::absolute_path("hostPath"))]
     pub host_path: String,
     /// Absolute path inside the container.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::absolute_path("mountPath"))]
     pub mount_path: String,
     /// Mount read-only. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +86,7 @@ pub struct Patch {
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub patch_type: Option<PatchType>,
     /// The patch as YAML or JSON text.
+    #[schemars(length(min = 1, max = 32768))]
     pub patch: String,
 }
 
@@ -114,6 +126,8 @@ pub enum PatchType {
 #[serde(rename_all = "camelCase")]
 pub struct LocalObjectReference {
     /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::object_name("name"))]
     pub name: String,
 }
 
@@ -123,12 +137,17 @@ pub struct LocalObjectReference {
 pub struct Component {
     /// Arguments that replace or follow the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub extra_args: Option<Vec<Arg>>,
     /// Environment variables of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::env_vars")]
     pub extra_envs: Option<Vec<EnvVar>>,
     /// Host paths mounted into the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = rules::unique_mount_paths())]
     pub extra_volumes: Option<Vec<HostPathMount>>,
 }
 
@@ -143,85 +162,8 @@ pub struct Kubelet {
     pub config: Option<BTreeMap<String, serde_json::Value>>,
     /// Arguments of the kubelet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub extra_args: Option<Vec<Arg>>,
-}
-
-/// How files and commands reach a machine.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MachineConfig {
-    /// Format of the user data. Default CloudConfig.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<MachineConfigFormat>,
-    /// Further files to write on the machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<Vec<MachineFileSpec>>,
-    /// Shell commands that run before the kubelet starts, in order.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pre_commands: Option<Vec<String>>,
-    /// Shell commands that run after the kubelet was started, in order.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub post_commands: Option<Vec<String>>,
-    /// Also write kernel modules, sysctls, the kubelet unit and containerd settings.
-    /// Default false: the image brings them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub os_preparation: Option<bool>,
-    /// Largest user data, in bytes as stored in the Secret; nothing larger is published.
-    /// Default 786432 (what fits into a Secret beside everything else).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size_budget_bytes: Option<i64>,
-}
-
-/// Format of the user data.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
-pub enum MachineConfigFormat {
-    /// cloud-init's `#cloud-config`.
-    #[default]
-    CloudConfig,
-    /// Ignition 3.
-    Ignition,
-}
-
-/// A file that the user brings. Exactly one of `content` and `contentFrom`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MachineFileSpec {
-    /// Absolute path on the machine.
-    pub path: String,
-    /// Mode, four octal digits. Default "0644".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub permissions: Option<String>,
-    /// Owner and group, `user:group`. Default "root:root".
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<String>,
-    /// Content as text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<String>,
-    /// Content from a Secret or ConfigMap in the same namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_from: Option<ContentSource>,
-}
-
-/// Where a file's content is. Exactly one.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ContentSource {
-    /// A key of a Secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<KeySelector>,
-    /// A key of a ConfigMap.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_key_ref: Option<KeySelector>,
-}
-
-/// A key of a Secret or ConfigMap in the same namespace.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct KeySelector {
-    /// Name of the object.
-    pub name: String,
-    /// Key in its data.
-    pub key: String,
 }
 
 /// A machine of the inventory.
@@ -229,39 +171,60 @@ pub struct KeySelector {
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
     /// The Node's name: a DNS-1123 subdomain.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::node_name())]
+    #[x_kube(validation = rules::free_secret_name())]
     pub name: String,
     /// IP address at which the other machines and the operator reach this one.
+    #[schemars(length(min = 1, max = 45))]
+    #[x_kube(validation = rules::machine_address())]
     pub address: String,
     /// Rack, zone or host group; voters are spread over them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::label_value("failureDomain"))]
     pub failure_domain: Option<String>,
     /// The operating system's hostname where it is not the name; sets `--hostname-override`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = rules::hostname())]
     pub hostname: Option<String>,
     /// Socket of the container runtime. Default `unix:///run/containerd/containerd.sock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::cri_socket())]
     pub cri_socket: Option<String>,
     /// Labels of the Node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::labels")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Taints of the Node. Absent: those of the ControlPlane; `[]`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::taints")]
     pub taints: Option<Vec<Taint>>,
     /// Folders of CA certificates on this machine that the API server and the controller manager
     /// mount; kubeadm mounts those that exist, a renderer cannot look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 1024)))]
+    #[x_kube(validation = rules::absolute_paths("caDirectories"))]
     pub ca_directories: Option<Vec<String>>,
     /// `resolvConf` of the kubelet, for example `/run/systemd/resolve/resolv.conf`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::absolute_path("resolvConf"))]
     pub resolv_conf: Option<String>,
     /// Arguments of this machine's kubelet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub kubelet_extra_args: Option<Vec<Arg>>,
     /// Patches of this machine, applied after those of the ControlPlane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub patches: Option<Vec<Patch>>,
     /// Port of the API server on this machine. Default 6443. Control planes only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    #[x_kube(validation = rules::bind_port())]
     pub bind_port: Option<i32>,
 }
 
@@ -274,12 +237,18 @@ pub struct Certificates {
     pub key_algorithm: Option<KeyAlgorithm>,
     /// Validity of leaf certificates, a Go duration. Default 8760h (one year).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = rules::duration("leafValidity", "10m", "876000h"))]
     pub leaf_validity: Option<String>,
     /// Validity of CA certificates, a Go duration. Default 87600h (ten years).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = rules::duration("caValidity", "10m", "876000h"))]
     pub ca_validity: Option<String>,
     /// Folder of certificates on the node. Default `/etc/kubernetes/pki`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::folder("directory"))]
     pub directory: Option<String>,
     /// Which CA keys the machines hold. Default ClusterCA (profile Kubeadm: All).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -323,6 +292,8 @@ pub enum CaKeysOnNodes {
 pub struct NodeLoss {
     /// Silence after which a member counts as lost, a Go duration of 1m to 24h. Default 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = rules::duration("timeout", "1m", "24h"))]
     pub timeout: Option<String>,
     /// What happens then. Default RemoveMember.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{EnvVar, Taint};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{
-    Arg, Certificates, Component, HostPathMount, Kubelet, LocalObjectReference, Machine,
-    MachineConfig, NodeLoss, Patch,
+use super::{
+    Arg, Certificates, Component, ControlPlaneStatus, HostPathMount, Kubelet, LocalObjectReference,
+    Machine, MachineConfig, NodeLoss, Patch, rules,
 };
 
 /// The control plane of one cluster.
@@ -23,22 +22,87 @@ use super::common::{
     status = "ControlPlaneStatus",
     shortname = "cp",
     category = "seedbed",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "A highly available Kubernetes control plane on machines.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Replicas", type_ = "string", json_path = ".status.readyMachines"),
+    printcolumn(name = "Etcd", type_ = "string", json_path = ".status.etcdMembers"),
+    printcolumn(
+        name = "Certs",
+        type_ = "string",
+        json_path = ".status.certificates.earliestExpiry",
+        description = "When the first certificate expires."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpoint",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Paused",
+        type_ = "boolean",
+        json_path = ".spec.paused",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    validation = rules::name_fits_labels(),
+    validation = rules::one_way_cluster_name()
+)]
+#[x_kube(
+    validation = rules::within_inventory("replicas"),
+    validation = rules::endpoint_required(),
+    validation = rules::machines_outside_ranges(),
+    validation = rules::one_way("endpoint.host", "''"),
+    validation = rules::one_way("network.podCIDRs", "[]"),
+    validation = rules::one_way("network.serviceCIDRs", "['10.96.0.0/12']"),
+    validation = rules::one_way("network.dnsDomain", "'cluster.local'"),
+    validation = rules::one_way("etcd.dataDir", "'/var/lib/etcd'"),
+    validation = rules::one_way("etcd.clusterRef.name", "''"),
+    validation = rules::one_way_presence("etcd.external"),
+    validation = rules::one_way("certificates.keyAlgorithm", "'ECDSA-P256'"),
+    validation = rules::one_way("certificates.directory", "'/etc/kubernetes/pki'")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ControlPlaneSpec {
     /// Kubernetes version, an exact patch release such as `v1.37.1`.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = rules::kubernetes_version())]
+    #[x_kube(validation = rules::kubernetes_version_step())]
     pub version: String,
     /// Name of the cluster in kubeconfigs and `--cluster-name`. Default: the object's name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::dns_name("clusterName"))]
     pub cluster_name: Option<String>,
     /// Where clients reach the API: a load balancer, virtual IP or DNS name
     /// (kubeadm `controlPlaneEndpoint`). May be left out with one machine in the inventory only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Endpoint>,
     /// Number of machines that serve: 1, 3, 5 or 7.
+    #[schemars(range(min = 1, max = 7))]
+    #[x_kube(validation = rules::odd_count("replicas"))]
     pub replicas: i32,
     /// The inventory. More machines than replicas are hot spares.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = rules::unique_addresses())]
     pub machines: Vec<Machine>,
     /// Address ranges and DNS domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,9 +131,11 @@ pub struct ControlPlaneSpec {
     /// Taints of control-plane Nodes. Absent: `node-role.kubernetes.io/control-plane:NoSchedule`;
     /// `[]`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::taints")]
     pub taints: Option<Vec<Taint>>,
     /// Patches, applied in order; a machine's own follow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub patches: Option<Vec<Patch>>,
     /// Certificates and keys. CAs of your own: create the Secrets `<name>-ca`, `<name>-etcd`,
     /// `<name>-proxy` and `<name>-sa` beforehand.
@@ -80,9 +146,13 @@ pub struct ControlPlaneSpec {
     pub profile: Option<Profile>,
     /// Repository of the images. Default `registry.k8s.io`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::image_repository("imageRepository"))]
     pub image_repository: Option<String>,
     /// kubeadm's own feature gates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub feature_gates: Option<Vec<FeatureGate>>,
     /// How files and commands reach the machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,18 +167,26 @@ pub struct ControlPlaneSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// IP address or DNS name. Immutable.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::endpoint_host())]
     pub host: String,
     /// Port. Default 6443.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
 }
 
 /// Address ranges and DNS domain. Immutable.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::ranges_apart())]
 pub struct Network {
     /// Ranges of pod addresses: one, or two of different families. Default none.
     #[serde(default, rename = "podCIDRs", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::cidrs")]
+    #[x_kube(validation = rules::cidrs("podCIDRs"))]
+    #[x_kube(validation = rules::cidr_families("podCIDRs"))]
+    #[x_kube(validation = rules::pod_cidr_size())]
     pub pod_cidrs: Option<Vec<String>>,
     /// Ranges of service addresses: one, or two of different families. Default `[10.96.0.0/12]`.
     #[serde(
@@ -116,30 +194,46 @@ pub struct Network {
         rename = "serviceCIDRs",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(schema_with = "super::schema::cidrs")]
+    #[x_kube(validation = rules::at_least_one("serviceCIDRs"))]
+    #[x_kube(validation = rules::cidrs("serviceCIDRs"))]
+    #[x_kube(validation = rules::cidr_families("serviceCIDRs"))]
+    #[x_kube(validation = rules::service_cidr_size())]
     pub service_cidrs: Option<Vec<String>>,
     /// Domain of services. Default `cluster.local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::dns_name("dnsDomain"))]
     pub dns_domain: Option<String>,
 }
 
 /// Where the state is kept: the stacked fields, `clusterRef`, or `external`. Immutable choice.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::one_kind_of_etcd())]
 pub struct EtcdSource {
     /// Stacked: folder of the data on the node. Default `/var/lib/etcd`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::folder("dataDir"))]
     pub data_dir: Option<String>,
     /// Stacked: repository of the etcd image. Default `spec.imageRepository`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::image_repository("imageRepository"))]
     pub image_repository: Option<String>,
     /// Stacked: tag of the etcd image. Default: what kubeadm of this version uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = rules::image_tag())]
     pub image_tag: Option<String>,
     /// Stacked: arguments of etcd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub extra_args: Option<Vec<Arg>>,
     /// Stacked: environment variables of etcd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::env_vars")]
     pub extra_envs: Option<Vec<EnvVar>>,
     /// Stacked: further subject alternative names of the server certificates.
     #[serde(
@@ -147,6 +241,8 @@ pub struct EtcdSource {
         rename = "serverCertSANs",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = rules::sans("serverCertSANs"))]
     pub server_cert_sans: Option<Vec<String>>,
     /// Stacked: further subject alternative names of the peer certificates.
     #[serde(
@@ -154,6 +250,8 @@ pub struct EtcdSource {
         rename = "peerCertSANs",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = rules::sans("peerCertSANs"))]
     pub peer_cert_sans: Option<Vec<String>>,
     /// Stacked: when and how a lost member is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,20 +267,31 @@ pub struct EtcdSource {
 /// An etcd that Seedbed does not manage (kubeadm `etcd.external`).
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::external_files())]
 pub struct ExternalEtcd {
     /// Client URLs.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
+    #[x_kube(validation = rules::client_urls())]
     pub endpoints: Vec<String>,
     /// Secret with `ca.crt`, `tls.crt` and `tls.key` of an etcd client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = rules::object_name("secretName"))]
     pub secret_name: Option<String>,
     /// Path of the CA certificate on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::absolute_path("caFile"))]
     pub ca_file: Option<String>,
     /// Path of the client certificate on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::absolute_path("certFile"))]
     pub cert_file: Option<String>,
     /// Path of the client key on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = rules::absolute_path("keyFile"))]
     pub key_file: Option<String>,
 }
 
@@ -192,16 +301,23 @@ pub struct ExternalEtcd {
 pub struct ApiServer {
     /// Arguments that replace or follow the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub extra_args: Option<Vec<Arg>>,
     /// Environment variables of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::env_vars")]
     pub extra_envs: Option<Vec<EnvVar>>,
     /// Host paths mounted into the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[x_kube(validation = rules::unique_mount_paths())]
     pub extra_volumes: Option<Vec<HostPathMount>>,
     /// Further subject alternative names of the serving certificate: IP addresses, DNS names,
     /// wildcards such as `*.example.net`.
     #[serde(default, rename = "certSANs", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = rules::sans("certSANs"))]
     pub cert_sans: Option<Vec<String>>,
 }
 
@@ -228,9 +344,13 @@ pub struct CoreDns {
     pub disabled: Option<bool>,
     /// Repository of the image. Default `<spec.imageRepository>/coredns` as kubeadm forms it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = rules::image_repository("imageRepository"))]
     pub image_repository: Option<String>,
     /// Tag of the image. Default: what kubeadm of this version uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = rules::image_tag())]
     pub image_tag: Option<String>,
 }
 
@@ -251,102 +371,8 @@ pub enum Profile {
 #[serde(rename_all = "camelCase")]
 pub struct FeatureGate {
     /// Name of the gate.
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// On or off.
     pub enabled: bool,
-}
-
-/// What is known of the control plane.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ControlPlaneStatus {
-    /// Generation of the spec that this status speaks of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// Conditions by type.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-    /// Lowest version that runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// Machines that serve or are about to, without spares.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replicas: Option<i32>,
-    /// Machines whose API server answers and whose Node is Ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ready_replicas: Option<i32>,
-    /// Label selector of the machine-config Secrets, for the scale subresource.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub selector: Option<String>,
-    /// URL of the API.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// Name of the EtcdCluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etcd_cluster: Option<String>,
-    /// Healthy voters and members, for the printer column: `3/3`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etcd_members: Option<String>,
-    /// One row a machine.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
-    pub machines: Vec<MachineStatus>,
-    /// Certificates.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificates: Option<CertificatesStatus>,
-    /// Every image with its tag that the cluster needs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub images: Vec<String>,
-    /// Defaults that were applied, by field path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolved: Option<BTreeMap<String, String>>,
-}
-
-/// A machine of the control plane.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct MachineStatus {
-    /// Name of the machine.
-    pub name: String,
-    /// Name of its machine-config Secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_name: Option<String>,
-    /// Revision of the machine config: a hash of what the machine should be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
-    /// Its API server answers `/readyz` on the machine's own address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_server_ready: Option<bool>,
-    /// Its Node is Ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node_ready: Option<bool>,
-    /// Version of its kubelet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kubelet_version: Option<String>,
-    /// ID of its etcd member, hexadecimal.
-    #[serde(
-        default,
-        rename = "etcdMemberID",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub etcd_member_id: Option<String>,
-    /// A hot spare: nothing runs on it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spare: Option<bool>,
-    /// What is wrong or awaited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// Certificates of the control plane.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CertificatesStatus {
-    /// When the first certificate expires, RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub earliest_expiry: Option<String>,
-    /// Which certificate that is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub earliest_expiry_of: Option<String>,
 }

@@ -7,13 +7,20 @@
 
 pub mod common;
 pub mod control_plane;
+pub mod control_plane_status;
 pub mod etcd_cluster;
+pub mod etcd_cluster_status;
+pub mod machine_config;
 pub mod node_pool;
+pub mod rules;
 mod schema;
 
 pub use common::*;
 pub use control_plane::*;
+pub use control_plane_status::*;
 pub use etcd_cluster::*;
+pub use etcd_cluster_status::*;
+pub use machine_config::*;
 pub use node_pool::*;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -21,7 +28,10 @@ use kube::CustomResourceExt;
 
 /// The CustomResourceDefinitions of all kinds, as they are installed.
 pub fn all_crds() -> Vec<CustomResourceDefinition> {
-    vec![ControlPlane::crd(), EtcdCluster::crd(), NodePool::crd()]
+    [ControlPlane::crd(), EtcdCluster::crd(), NodePool::crd()]
+        .iter()
+        .map(schema::finish)
+        .collect()
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub use machines::choose_serving;
 use crate::controllers::fields::{self, Checker};
 use crate::crd;
 use crate::domain::{self, CaKeyPlacement, Profile, dns_subdomain};
+use crate::versions::DEFAULT_REPOSITORY;
 
 /// What resolving needs beside the object.
 #[derive(Default)]
@@ -83,7 +84,7 @@ fn control_plane(
     let image_repository = checker.or_default(
         "spec.imageRepository",
         spec.image_repository.clone(),
-        "registry.k8s.io".to_owned(),
+        DEFAULT_REPOSITORY.to_owned(),
     );
     fields::image_repository(checker, "spec.imageRepository", &image_repository);
     let inventory = machines::inventory(checker, spec);
@@ -91,7 +92,8 @@ fn control_plane(
     let endpoint = network::endpoint(checker, spec, &network);
     let profile = profile(checker, spec.profile);
     let certificates = certificates(checker, spec.certificates.as_ref(), profile);
-    let etcd = etcd::stacked(checker, spec.etcd.as_ref(), version, &image_repository);
+    let release = version.map(|(_, release)| release);
+    let etcd = etcd::stacked(checker, spec.etcd.as_ref(), release, &image_repository);
     let kubelet = components::kubelet(checker, spec.kubelet.as_ref());
     let kube_proxy = components::kube_proxy(checker, spec.kube_proxy.as_ref());
     let core_dns = components::core_dns(checker, spec.core_dns.as_ref());
@@ -115,7 +117,7 @@ fn control_plane(
         name,
         namespace: object.namespace().unwrap_or_else(|| "default".to_owned()),
         cluster_name,
-        version: version?,
+        version: version?.0,
         endpoint,
         machines,
         spares,

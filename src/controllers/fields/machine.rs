@@ -7,22 +7,15 @@ use k8s_openapi::api::core::v1::Taint;
 
 use super::text::qualified_name;
 use super::{Checker, label_value, show};
+use crate::crd::rules;
 use crate::domain::NodeName;
-
-/// Ports on which other components of a control-plane machine listen: etcd (client, peer, metrics),
-/// kubelet (health, API), kube-proxy (metrics, health), controller manager, scheduler.
-pub const LISTENING_PORTS: [u16; 9] = [2379, 2380, 2381, 10248, 10249, 10250, 10256, 10257, 10259];
 
 /// Checks the name of a machine, which is its Node's name and the end of its Secrets' names.
 ///
-/// `taken` are endings of Secrets that the operator writes for the object itself, such as `ca` in
-/// `prod-ca`; `-certs` ends the Secret of a machine's certificates.
-pub fn machine_name(
-    checker: &mut Checker,
-    path: &str,
-    text: &str,
-    taken: &[&str],
-) -> Option<NodeName> {
+/// `prod-ca` is a Secret of the ControlPlane itself, and `-certs` ends the one of a machine's
+/// certificates.
+pub fn machine_name(checker: &mut Checker, path: &str, text: &str) -> Option<NodeName> {
+    let taken = rules::RESERVED_MACHINE_NAMES;
     if taken.contains(&text) || text.ends_with("-certs") {
         let message = format!(
             "{} would give the machine-config Secret a name that Seedbed uses for another Secret; \

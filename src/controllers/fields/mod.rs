@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use component::{args, component, env_vars, free_form};
-pub use machine::{LISTENING_PORTS, address, labels, machine_name, taints};
+pub use machine::{address, labels, machine_name, taints};
 pub use machine_config::{
     ContentKind, ContentRef, Contents, MachineConfigFields, content_references, machine_config,
 };

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::version::etcd_tag;
 use crate::controllers::fields::{self, Checker};
 use crate::crd::{EtcdSource, NodeLoss};
-use crate::domain::{Etcd, KubeVersion};
+use crate::domain::Etcd;
+use crate::versions::{Release, etcd_image};
 
 /// Checks the etcd of the control plane. `None` when another kind is asked for.
 pub fn stacked(
     checker: &mut Checker,
     given: Option<&EtcdSource>,
-    version: Option<KubeVersion>,
+    release: Option<&Release>,
     image_repository: &str,
 ) -> Option<Etcd> {
     let given = given.cloned().unwrap_or_default();
@@ -32,17 +32,12 @@ pub fn stacked(
         image_repository.to_owned(),
     );
     fields::image_repository(checker, repository_path, &repository);
-    let tag = match (given.image_tag, version) {
-        (Some(tag), _) => Some(tag),
-        (None, Some(version)) => {
-            let tag = etcd_tag(version).to_owned();
-            checker.note_default("spec.etcd.imageTag", &tag);
-            Some(tag)
+    match (&given.image_tag, release) {
+        (Some(tag), _) => {
+            fields::image_tag(checker, "spec.etcd.imageTag", tag);
         }
-        (None, None) => None,
-    };
-    if let Some(tag) = &tag {
-        fields::image_tag(checker, "spec.etcd.imageTag", tag);
+        (None, Some(release)) => checker.note_default("spec.etcd.imageTag", &release.etcd_tag),
+        (None, None) => {}
     }
     node_loss(checker, "spec.etcd.nodeLoss", given.node_loss.as_ref());
     let extra_args = fields::args(checker, "spec.etcd.extraArgs", given.extra_args.as_ref());
@@ -59,7 +54,7 @@ pub fn stacked(
     );
     Some(Etcd {
         data_dir,
-        image: format!("{repository}/etcd:{}", tag?),
+        image: etcd_image(&repository, given.image_tag.as_deref(), release?),
         extra_args,
         extra_envs,
         server_cert_sans,

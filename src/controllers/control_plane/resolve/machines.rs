@@ -5,12 +5,10 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::controllers::fields::{self, Checker, LISTENING_PORTS, show};
+use crate::controllers::fields::{self, Checker, show};
+use crate::crd::rules::LISTENING_PORTS;
 use crate::crd::{self, ControlPlaneSpec};
 use crate::domain::{Machine, dns_subdomain};
-
-/// Endings of Secrets that are not machine configs: `<name>-ca` and so on.
-const OTHER_SECRETS: [&str; 5] = ["ca", "etcd", "proxy", "sa", "kubeconfig"];
 
 /// Checks every machine; the ones that parsed, in order.
 pub fn inventory(checker: &mut Checker, spec: &ControlPlaneSpec) -> Vec<Machine> {
@@ -70,7 +68,7 @@ fn unique(checker: &mut Checker, machines: &[crd::Machine]) {
 fn machine(checker: &mut Checker, given: &crd::Machine, inherited: &[Taint]) -> Option<Machine> {
     let base = format!("spec.machines[{}]", given.name);
     let at = |field: &str| format!("{base}.{field}");
-    let name = fields::machine_name(checker, &at("name"), &given.name, &OTHER_SECRETS);
+    let name = fields::machine_name(checker, &at("name"), &given.name);
     let address = fields::address(checker, &at("address"), &given.address);
     match given.failure_domain.as_deref() {
         Some("") => checker.invalid(

@@ -187,7 +187,9 @@ pub fn endpoint(
             &network.pod_cidrs,
             &network.service_cidrs,
         );
-    } else if dns_subdomain(&given.host).is_err() {
+    } else if dns_subdomain(&given.host).is_err()
+        || given.host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    {
         let message = format!(
             "{} is neither an IP address nor a lower-case DNS name; write api.example.net, and the \
              port in endpoint.port",

@@ -1,26 +1,12 @@
 //! The Kubernetes version.
 
-use crate::controllers::fields::{Checker, show};
+use crate::controllers::fields::Checker;
 use crate::domain::KubeVersion;
+use crate::versions::{Release, release};
 
-/// Minor releases that can be rendered.
-const SUPPORTED_MINORS: [u32; 1] = [37];
-
-/// Parses the version and refuses one that cannot be rendered.
-pub fn supported(checker: &mut Checker, text: &str) -> Option<KubeVersion> {
+/// Parses the version and finds what it means; refuses one that cannot be rendered.
+pub fn supported(checker: &mut Checker, text: &str) -> Option<(KubeVersion, &'static Release)> {
     let version = checker.take("spec.version", text.parse::<KubeVersion>())?;
-    if version.major != 1 || !SUPPORTED_MINORS.contains(&version.minor) {
-        let message = format!(
-            "{} is not supported; this release of Seedbed supports v1.37.x",
-            show(text)
-        );
-        checker.invalid("spec.version", message);
-        return None;
-    }
-    Some(version)
-}
-
-/// Tag of the etcd image that kubeadm of this version uses.
-pub fn etcd_tag(_: KubeVersion) -> &'static str {
-    "3.7.0-0"
+    let release = checker.take("spec.version", release(version))?;
+    Some((version, release))
 }
