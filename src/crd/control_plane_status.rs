@@ -103,7 +103,7 @@ pub struct MachineStatus {
     pub spare: Option<bool>,
     /// What is wrong or awaited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 32768))]
     pub message: Option<String>,
 }
 

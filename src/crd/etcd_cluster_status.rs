@@ -96,7 +96,7 @@ pub struct MemberStatus {
     pub db_size_bytes: Option<i64>,
     /// Alarms of this member: NOSPACE, CORRUPT.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(min = 1, max = 64)))]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 1024)))]
     pub alarms: Vec<String>,
     /// When these figures were read, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ pub struct MemberStatus {
     pub last_probe_time: Option<String>,
     /// What is wrong or awaited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 32768))]
     pub message: Option<String>,
 }
 
@@ -218,7 +218,7 @@ pub struct Decision {
     #[schemars(length(max = 256))]
     pub step: String,
     /// The facts it stood on.
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 32768))]
     pub because: String,
     /// The invariant that holds a step back.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -259,6 +259,6 @@ pub struct WorkerStatus {
     pub kubelet_version: Option<String>,
     /// What is wrong or awaited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = 32768))]
     pub message: Option<String>,
 }

@@ -97,6 +97,8 @@ pub fn status(facts: &Facts<'_>) -> (ControlPlaneStatus, Vec<EventSpec>) {
     {
         of_the_machines(&mut status, facts, &resolved.control_plane, live, revisions);
     }
+    let ready = status.ready_replicas.unwrap_or(0);
+    status.ready_machines = Some(format!("{ready}/{}", facts.object.spec.replicas));
     (status, news)
 }
 

@@ -46,6 +46,7 @@ pub fn status(
             .as_ref()
             .map(|founding| count(founding.members.len())),
         ready_replicas: Some(count(plan.healthy)),
+        healthy_members: Some(format!("{}/{}", plan.healthy, cluster.spec.size)),
         selector: Some(names::machine_config_selector(&cluster.name_any())),
         members,
         ledger: Some(plan.ledger.clone()),
