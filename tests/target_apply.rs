@@ -23,13 +23,14 @@ use secrecy::ExposeSecret as _;
 use seedbed::domain::{ControlPlane, HostPort, NodeName};
 use seedbed::pki::KeyPair;
 use seedbed::target::{
-    Applied, Desired, Readiness, Stage, apply, connect, desired_objects, mark_nodes, node_marks,
-    nodes, readyz,
+    Applied, Desired, NodeView, Readiness, Stage, apply, connect, desired_objects, mark_nodes,
+    node_marks, nodes, readyz,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use testbed::{Seed, StateDir, seed};
 
+const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const CA: &str = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
 
 /// A control plane whose DNS address lies in the seed's range of service addresses.
@@ -63,6 +64,7 @@ async fn objects_are_made_kept_and_otherwise_left_alone() {
     what_is_the_peoples_own_stays(&client).await;
     a_change_of_the_spec_is_applied(&client).await;
     nodes_are_marked(&client).await;
+    marks_follow_the_spec(&client).await;
 }
 
 async fn one_bad_object_does_not_stop_the_others(client: &Client) {
@@ -240,87 +242,95 @@ async fn a_change_of_the_spec_is_applied(client: &Client) {
     assert_settled(&apply(client, &objects(&control_plane)).await);
 }
 
-async fn nodes_are_marked(client: &Client) {
+async fn mark(client: &Client, control_plane: &ControlPlane) -> Applied {
+    let seen = nodes(client, &names(control_plane)).await.unwrap();
+    mark_nodes(client, &node_marks(control_plane), &seen).await
+}
+
+fn names(control_plane: &ControlPlane) -> Vec<NodeName> {
+    let machines = control_plane.machines.iter();
+    machines.map(|machine| machine.name.clone()).collect()
+}
+
+async fn first_node(client: &Client) -> NodeView {
+    let names = names(&of_the_seed());
+    nodes(client, &names).await.unwrap().remove(0)
+}
+
+fn taint_keys(node: &NodeView) -> Vec<&str> {
+    let taints = node.taints.iter();
+    taints.map(|taint| taint.key.as_str()).collect()
+}
+
+fn with_a_label() -> ControlPlane {
     let mut control_plane = of_the_seed();
-    control_plane.machines[0].labels = BTreeMap::from([("rack".to_owned(), "a".to_owned())]);
-    let names: Vec<NodeName> = control_plane
-        .machines
-        .iter()
-        .map(|machine| machine.name.clone())
-        .collect();
-    let pass = async |control_plane: &ControlPlane| {
-        let seen = nodes(client, &names).await.unwrap();
-        mark_nodes(client, &node_marks(control_plane), &seen).await
-    };
-    let applied = pass(&control_plane).await;
+    let label = ("rack".to_owned(), "a".to_owned());
+    control_plane.machines[0].labels = BTreeMap::from([label]);
+    control_plane
+}
+
+async fn nodes_are_marked(client: &Client) {
+    let control_plane = with_a_label();
+    let applied = mark(client, &control_plane).await;
     assert_eq!((applied.written, applied.in_place), (0, false));
     assert!(applied.problems.is_empty(), "no node yet is no problem");
 
     let api: Api<Node> = Api::all(client.clone());
-    for name in &names {
+    for name in names(&control_plane) {
         let node = json!({
-            "metadata": {"name": name.as_str(), "labels": {"kubernetes.io/hostname": name.as_str()}},
+            "metadata": {
+                "name": name.as_str(),
+                "labels": {"kubernetes.io/hostname": name.as_str()},
+            },
             "spec": {"taints": [taint("node.kubernetes.io/not-ready", "NoSchedule")]},
         });
         let node: Node = serde_json::from_value(node).unwrap();
         api.create(&PostParams::default(), &node).await.unwrap();
     }
-    let applied = pass(&control_plane).await;
+    let applied = mark(client, &control_plane).await;
     assert!(applied.in_place, "{applied:?}");
     let requests = writes(client).await;
-    assert_settled(&pass(&control_plane).await);
+    assert_settled(&mark(client, &control_plane).await);
     assert_eq!(writes(client).await, requests);
-    let marked = nodes(client, &names).await.unwrap().remove(0);
+
+    let marked = first_node(client).await;
     let labels: Vec<&str> = marked.labels.keys().map(String::as_str).collect();
     assert_eq!(
         labels,
         [
             "kubernetes.io/hostname",
-            "node-role.kubernetes.io/control-plane",
+            CONTROL_PLANE,
             "node.kubernetes.io/exclude-from-external-load-balancers",
             "rack"
         ]
     );
-    let keys: Vec<&str> = marked
-        .taints
-        .iter()
-        .map(|taint| taint.key.as_str())
-        .collect();
-    // The API server's own admission adds not-ready to a new node as well.
-    assert!(
-        keys.contains(&"node-role.kubernetes.io/control-plane"),
-        "{keys:?}"
-    );
+    let keys = taint_keys(&marked);
+    assert!(keys.contains(&CONTROL_PLANE), "{keys:?}");
     assert!(keys.contains(&"node.kubernetes.io/not-ready"), "{keys:?}");
+}
 
-    control_plane.machines[0].labels.clear();
+async fn marks_follow_the_spec(client: &Client) {
+    let mut control_plane = of_the_seed();
     control_plane.machines[0].taints.clear();
-    let applied = pass(&control_plane).await;
+    let applied = mark(client, &control_plane).await;
     assert_eq!(
         (applied.written, applied.in_place),
         (2, true),
         "{applied:?}"
     );
-    let unmarked = nodes(client, &names).await.unwrap().remove(0);
-    assert!(!unmarked.labels.contains_key("rack"));
-    let left: Vec<&str> = unmarked
-        .taints
-        .iter()
-        .map(|taint| taint.key.as_str())
-        .collect();
-    assert!(
-        !left.contains(&"node-role.kubernetes.io/control-plane"),
-        "{left:?}"
-    );
-    assert!(left.contains(&"node.kubernetes.io/not-ready"), "{left:?}");
+    let node = first_node(client).await;
+    assert!(!node.labels.contains_key("rack"));
+    let keys = taint_keys(&node);
+    assert!(!keys.contains(&CONTROL_PLANE), "{keys:?}");
+    assert!(keys.contains(&"node.kubernetes.io/not-ready"), "{keys:?}");
 
     // A node that went in between is not made anew by marking it.
-    let seen = nodes(client, &names).await.unwrap();
-    control_plane.machines[0]
-        .labels
-        .insert("rack".to_owned(), "b".to_owned());
+    let seen = nodes(client, &names(&control_plane)).await.unwrap();
+    let api: Api<Node> = Api::all(client.clone());
     api.delete("cp-1", &DeleteParams::default()).await.unwrap();
-    let applied = mark_nodes(client, &node_marks(&control_plane), &seen).await;
+    let mut marks = node_marks(&with_a_label());
+    marks[0].taints.clear();
+    let applied = mark_nodes(client, &marks, &seen).await;
     assert_eq!(applied.problems.len(), 1, "{applied:?}");
     assert_eq!(api.get_opt("cp-1").await.unwrap(), None);
 }

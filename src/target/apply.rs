@@ -8,13 +8,11 @@ use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
 
+use super::FIELD_MANAGER;
 use super::client::CALL_DEADLINE;
 use super::desired::{Desired, Stage};
 use super::difference::difference;
 use crate::kube_ext::apply::{CallError, get, server_side_apply};
-
-/// Owner of our fields in the target.
-pub const FIELD_MANAGER: &str = "seedbed/target";
 
 /// Requests in flight to one target.
 pub(super) const CALLS_AT_ONCE: usize = 8;

@@ -6,9 +6,9 @@
 //! keeps them, without a single write while nothing differs. [`client`] reaches one machine's API
 //! server.
 //!
-//! Never removes what somebody else put into the target, never makes bootstrap tokens or the
-//! `kubeadm-certs` Secret: tokens belong to node pools, and machines get their keys by machine
-//! config. What people may edit in the target is named object by object
+//! Never removes an object, not even those of an addon that was disabled later (nor does kubeadm),
+//! and never makes bootstrap tokens or the `kubeadm-certs` Secret: tokens belong to node pools, and
+//! machines get their keys by machine config. What people may edit in the target is named object by object
 //! ([`Desired::live_wins`]); everything else follows the spec.
 //!
 //! A new object goes into the builder of its phase (`rbac`, `config_maps`, `kube_proxy`,
@@ -23,14 +23,19 @@ mod difference;
 mod kube_proxy;
 mod kubeadm_config;
 mod node_marks;
+mod node_view;
 mod nodes;
 mod rbac;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Applied, FIELD_MANAGER, Problem, apply};
+pub use apply::{Applied, Problem, apply};
 pub use client::{ClientError, Readiness, connect, readyz};
 pub use desired::{BuildError, Desired, Stage, desired_objects};
 pub use difference::difference;
 pub use node_marks::{NodeChange, NodeMarks, node_marks};
-pub use nodes::{NodeView, mark_nodes, nodes};
+pub use node_view::NodeView;
+pub use nodes::{mark_nodes, nodes};
+
+/// Owner of our fields in the target.
+pub const FIELD_MANAGER: &str = "seedbed/target";

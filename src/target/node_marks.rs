@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use super::nodes::NodeView;
-use crate::domain::{ControlPlane, NodeName};
+use super::node_view::NodeView;
+use crate::domain::{ControlPlane, Machine, NodeName};
 
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 const EXCLUDE_FROM_LOAD_BALANCERS: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -30,7 +30,7 @@ pub struct NodeChange {
 
 /// Marks of every machine that serves.
 pub fn node_marks(control_plane: &ControlPlane) -> Vec<NodeMarks> {
-    let marks = |machine: &crate::domain::Machine| {
+    let marks = |machine: &Machine| {
         let mut labels = machine.labels.clone();
         for label in [CONTROL_PLANE, EXCLUDE_FROM_LOAD_BALANCERS] {
             labels.entry(label.to_owned()).or_default();
