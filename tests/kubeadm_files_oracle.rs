@@ -23,6 +23,7 @@ use std::path::Path;
 use seedbed::domain::{ControlPlane, Machine};
 use seedbed::manifests::machine_files;
 use seedbed::pki::issue;
+use seedbed::runtime::clock::Clock;
 use seedbed::versions;
 
 use file_differences::{Difference, Files, Report};
@@ -144,7 +145,7 @@ fn images_are_those_of_kubeadm() {
 fn compare(program: &Path, sample: &Sample, compared: &mut usize) -> Vec<Difference> {
     let control_plane = &sample.control_plane;
     let (cluster, machines) =
-        issue::issue_control_plane(control_plane, jiff::Timestamp::now()).expect("certificates");
+        issue::issue_control_plane(control_plane, Clock::system().now()).expect("certificates");
     let mut differences = Vec::new();
     for (number, machine) in control_plane.machines.iter().enumerate() {
         let ours: Files = machine_files(
