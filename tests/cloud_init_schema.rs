@@ -200,7 +200,7 @@ fn a_failed_step_ends_the_boot_without_the_marker() {
     failed(
         boot(&[note], &[note], false, false),
         &[],
-        "/etc/example/file was not written",
+        "did not write all files",
     );
     failed(
         boot(&[], &["false", note], true, false),

@@ -6,6 +6,7 @@
 //! success marker has to be earned: so the script ends at the first failure.
 
 use super::Contents;
+use crate::manifests::NodeFile;
 
 /// Written when everything succeeded, and only then (Cluster API's bootstrap contract).
 pub const SUCCESS_MARKER: &str = "/run/cluster-api/bootstrap-success.complete";
@@ -52,7 +53,7 @@ fn run(contents: &Contents) -> Vec<Command> {
             "trap 'test $? = 0 || echo \"seedbed: the first boot failed at the step above\" >&2' EXIT",
         ),
     ];
-    run.push(all_files_written(contents));
+    run.extend(all_files_written(contents));
     user_commands(&mut run, "preCommands", &contents.pre_commands);
     // After the user's commands, which may have mounted a disk there.
     if !contents.private_directories.is_empty() {
@@ -74,13 +75,30 @@ fn run(contents: &Contents) -> Vec<Command> {
     run
 }
 
-/// cloud-init only logs when it cannot write a file, for example for want of its owner.
-fn all_files_written(contents: &Contents) -> Command {
+/// cloud-init only logs when it cannot write a file, for example for want of its owner, and leaves
+/// out all that follow; so the last one of each of its two passes tells.
+fn all_files_written(contents: &Contents) -> Option<Command> {
+    let last = |deferred| {
+        let mut files = contents.files.iter().rev();
+        files.find(|file| is_deferred(file) == deferred)
+    };
+    let last = [last(false), last(true)];
+    let last: Vec<_> = last
+        .into_iter()
+        .flatten()
+        .map(|file| file.path.clone())
+        .collect();
     let check = "for file; do test -f \"$file\" || \
-                 { echo \"seedbed: $file was not written\" >&2; exit 1; }; done";
+                 { echo \"seedbed: cloud-init did not write all files, $file is missing\" >&2; \
+                 exit 1; }; done";
     let mut check = argv(["/bin/sh", "-c", check, "sh"]);
-    check.extend(contents.files.iter().map(|file| file.path.clone()));
-    Command::Program(check)
+    check.extend(last.iter().cloned());
+    (!last.is_empty()).then_some(Command::Program(check))
+}
+
+/// Users and groups are made after files are written, except for deferred ones.
+pub(super) fn is_deferred(file: &NodeFile) -> bool {
+    file.owner != "root:root"
 }
 
 /// Each in a shell of its own: `exit`, `cd` or an unclosed quote in one does not reach the next,

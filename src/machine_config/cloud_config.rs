@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::boot::{Boot, Command};
+use super::boot::{Boot, Command, is_deferred};
 use crate::manifests::NodeFile;
 
 /// The document. The first line is `#cloud-config`: no template language is asked for, so braces in
@@ -40,8 +40,7 @@ fn write_file(text: &mut String, file: &NodeFile) {
     let _ = write!(text, "\n  permissions: \"{:04o}\"\n  owner: ", file.mode);
     quoted(text, &file.owner);
     text.push('\n');
-    if file.owner != "root:root" {
-        // Users and groups are made after files are written, except for deferred ones.
+    if is_deferred(file) {
         text.push_str("  defer: true\n");
     }
     match inline(&file.content) {
@@ -76,7 +75,8 @@ fn block(text: &mut String, content: &str) {
     });
     for line in body.unwrap_or(content).split('\n') {
         if !line.is_empty() {
-            text.push_str("    ");
+            // One more than the key's, because every line pays for it.
+            text.push_str("   ");
             text.push_str(line);
         }
         text.push('\n');

@@ -1,5 +1,7 @@
 //! The real cloud-init as a reader of user data.
 
+#![allow(dead_code, reason = "each test takes its part")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;

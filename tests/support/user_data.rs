@@ -1,5 +1,7 @@
 //! Reads user data back, the way cloud-init does, to compare it with what went in.
 
+#![allow(dead_code, reason = "each test takes its part")]
+
 use std::io::Read;
 
 use base64::Engine;
