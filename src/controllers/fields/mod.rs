@@ -5,6 +5,7 @@
 //! a new shared shape gets a function here; a check of one kind stays in that kind's `resolve`.
 
 mod component;
+mod forbidden;
 mod machine;
 mod machine_config;
 mod text;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use component::{args, component, env_vars, free_form};
+pub use forbidden::{allowed_args, allowed_envs};
 pub use machine::{address, labels, machine_name, taints};
 pub use machine_config::{
     ContentKind, ContentRef, Contents, MachineConfigFields, content_references, machine_config,

@@ -3,6 +3,7 @@
 use crate::controllers::fields::{self, Checker};
 use crate::crd;
 use crate::domain::{ApiServer, CoreDns, KubeProxy, Kubelet};
+use crate::manifests::ArgOwner;
 
 /// Checks the API server's additions.
 pub fn api_server(checker: &mut Checker, given: Option<&crd::ApiServer>) -> ApiServer {
@@ -29,6 +30,9 @@ pub fn kubelet(checker: &mut Checker, given: Option<&crd::Kubelet>) -> Kubelet {
     let Some(given) = given else {
         return Kubelet::default();
     };
+    let path = "spec.kubelet.extraArgs";
+    let extra_args = fields::args(checker, path, given.extra_args.as_ref());
+    fields::allowed_args(checker, path, ArgOwner::Kubelet, &extra_args);
     Kubelet {
         config: fields::free_form(
             checker,
@@ -37,7 +41,7 @@ pub fn kubelet(checker: &mut Checker, given: Option<&crd::Kubelet>) -> Kubelet {
             "KubeletConfiguration",
             given.config.as_ref(),
         ),
-        extra_args: fields::args(checker, "spec.kubelet.extraArgs", given.extra_args.as_ref()),
+        extra_args,
     }
 }
 

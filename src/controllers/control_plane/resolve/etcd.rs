@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::controllers::fields::{self, Checker};
 use crate::crd::{EtcdSource, NodeLoss};
 use crate::domain::Etcd;
+use crate::manifests::ArgOwner;
 use crate::versions::{Release, etcd_image};
 
 /// Checks the etcd of the control plane. `None` when another kind is asked for.
@@ -42,6 +43,8 @@ pub fn stacked(
     node_loss(checker, "spec.etcd.nodeLoss", given.node_loss.as_ref());
     let extra_args = fields::args(checker, "spec.etcd.extraArgs", given.extra_args.as_ref());
     let extra_envs = fields::env_vars(checker, "spec.etcd.extraEnvs", given.extra_envs.as_ref());
+    fields::allowed_args(checker, "spec.etcd.extraArgs", ArgOwner::Etcd, &extra_args);
+    fields::allowed_envs(checker, "spec.etcd.extraEnvs", ArgOwner::Etcd, &extra_envs);
     let server_cert_sans = fields::sans(
         checker,
         "spec.etcd.serverCertSANs",

@@ -9,6 +9,7 @@ use crate::controllers::fields::{self, Checker, show};
 use crate::crd::rules::LISTENING_PORTS;
 use crate::crd::{self, ControlPlaneSpec};
 use crate::domain::{Machine, dns_subdomain};
+use crate::manifests::ArgOwner;
 
 /// Checks every machine; the ones that parsed, in order.
 pub fn inventory(checker: &mut Checker, spec: &ControlPlaneSpec) -> Vec<Machine> {
@@ -109,6 +110,8 @@ fn machine(checker: &mut Checker, given: &crd::Machine, inherited: &[Taint]) -> 
         &at("kubeletExtraArgs"),
         given.kubelet_extra_args.as_ref(),
     );
+    let owner = ArgOwner::Kubelet;
+    fields::allowed_args(checker, &at("kubeletExtraArgs"), owner, &kubelet_extra_args);
     Some(Machine {
         name: name?,
         address: address?,

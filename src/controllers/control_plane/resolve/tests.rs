@@ -263,6 +263,42 @@ fn capabilities_that_come_later_are_refused_in_words() {
 }
 
 #[test]
+fn arguments_that_break_membership_or_identity_are_refused() {
+    let args = |name: &str, value: &str| json!([{"name": name, "value": value}]);
+    let cases = [
+        (
+            "/spec/etcd/extraArgs",
+            "spec.etcd.extraArgs[0]",
+            args("force-new-cluster", "true"),
+        ),
+        (
+            "/spec/etcd/extraEnvs",
+            "spec.etcd.extraEnvs[0]",
+            args("ETCD_INITIAL_CLUSTER", "x"),
+        ),
+        (
+            "/spec/kubelet/extraArgs",
+            "spec.kubelet.extraArgs[0]",
+            args("hostname-override", "x"),
+        ),
+        (
+            "/spec/machines/0/kubeletExtraArgs",
+            "spec.machines[cp-1].kubeletExtraArgs[0]",
+            args("hostname-override", "x"),
+        ),
+    ];
+    for (pointer, path, value) in cases {
+        let found = problems(&[(pointer, value)]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].path, path);
+    }
+    resolved(&[(
+        "/spec/etcd/extraArgs",
+        args("strict-reconfig-check", "true"),
+    )]);
+}
+
+#[test]
 fn two_kinds_of_etcd_are_refused() {
     let etcd = json!({"dataDir": "/srv/etcd", "clusterRef": {"name": "e"}});
     let found = problems(&[("/spec/etcd", etcd)]);
