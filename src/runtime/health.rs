@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -75,10 +75,20 @@ impl Gate {
 }
 
 /// Opens the socket; separate from [`serve`] so that a port in use is an error at start-up.
+///
+/// `[::]` means every address of either family, also on a node whose kernel has no IPv6.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, HealthError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| HealthError::Bind { address, source })
+    let opened = match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && !is_in_use(&error) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        opened => opened,
+    };
+    opened.map_err(|source| HealthError::Bind { address, source })
+}
+
+fn is_in_use(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::AddrInUse
 }
 
 /// Serves until `shutdown`.

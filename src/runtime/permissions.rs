@@ -37,31 +37,28 @@ const fn watched(
     }
 }
 
-/// What the operator asks of the seed cluster.
+/// What the operator asks of the seed cluster. The order is that of the chart's Role.
 pub const PERMISSIONS: &[Permission] = &[
     watched(SEEDBED, "controlplanes", &["get", "list", "watch"]),
     watched(SEEDBED, "controlplanes/status", &["patch"]),
     // Owner references with blockOwnerDeletion need it where the admission plugin
-    // OwnerReferencesPermissionEnforcement is on.
+    // OwnerReferencesPermissionEnforcement is on; a ControlPlane owns everything we make.
     watched(SEEDBED, "controlplanes/finalizers", &["update"]),
     watched(
         SEEDBED,
         "etcdclusters",
-        &["get", "list", "watch", "create", "patch", "delete"],
+        &["get", "list", "watch", "create", "update"],
     ),
     watched(SEEDBED, "etcdclusters/status", &["patch"]),
-    watched(SEEDBED, "etcdclusters/finalizers", &["update"]),
     watched(SEEDBED, "nodepools", &["get", "list", "watch"]),
     watched(SEEDBED, "nodepools/status", &["patch"]),
-    watched(SEEDBED, "nodepools/finalizers", &["update"]),
+    // Secrets go with their owner, by garbage collection: nothing here may delete a CA key.
     watched(
         "",
         "secrets",
-        &[
-            "get", "list", "watch", "create", "update", "patch", "delete",
-        ],
+        &["get", "list", "watch", "create", "update", "patch"],
     ),
-    watched("", "configmaps", &["get"]),
+    watched("", "configmaps", &["get", "create", "patch"]),
     watched("events.k8s.io", "events", &["create", "patch"]),
     Permission {
         place: Place::Own,

@@ -194,7 +194,8 @@ async fn served_resources(
 ) -> Result<Vec<String>, PreflightError> {
     match client.list_api_group_resources(group_version).await {
         Ok(list) => Ok(list.resources.into_iter().map(|found| found.name).collect()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
+        // Of an unknown group the API server says so in plain text, without a reason.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
         Err(source) => Err(PreflightError::Discovery {
             group_version: group_version.to_owned(),
             source: Box::new(source),

@@ -24,8 +24,8 @@ pub struct Settings {
     #[arg(long, env = "POD_NAME", default_value = "seedbed")]
     pub replica_name: String,
 
-    /// Address of /healthz, /readyz and /metrics.
-    #[arg(long, default_value = "0.0.0.0:8080")]
+    /// Address of /healthz, /readyz and /metrics; [::] is every address, IPv4 too.
+    #[arg(long, default_value = "[::]:8080")]
     pub health_address: SocketAddr,
 
     /// How log lines look.
