@@ -14,6 +14,9 @@ use super::{Software, cached, stamp};
 
 use super::super::{images::content, process, progress};
 
+/// What the folders of stores are called in the cache.
+const NAME: &str = "containerd";
+
 /// The namespace in which the kubelet's images live.
 const NAMESPACE: &str = "k8s.io";
 
@@ -55,15 +58,36 @@ pub(super) fn build(base: &Path, software: &Software) -> Result<PathBuf> {
         key.push(stamp(program)?);
     }
     let key: Vec<&str> = key.iter().map(String::as_str).collect();
-    cached("containerd", &key, |folder| {
+    cached(NAME, &key, |folder| {
         let progress = progress::Progress::start("making and importing the images");
         let archive = folder.with_extension("tar");
         content::write(&archive, base, programs, &software.tags)?;
         import(folder, &archive, software)?;
         fs::remove_file(archive)?;
+        remove_old(folder)?;
         progress.done();
         Ok(())
     })
+}
+
+/// Removes all stores but the newest: each takes 600 MB. Machines hold copies of their own.
+fn remove_old(next: &Path) -> Result<()> {
+    let cache = next.parent().context("the cache folder has no parent")?;
+    let mut stores = Vec::new();
+    for entry in fs::read_dir(cache)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(NAME) && path.extension().is_none() {
+            stores.push((fs::metadata(&path)?.modified()?, path));
+        }
+    }
+    stores.sort();
+    // One stays for another checkout that may use it.
+    stores.pop();
+    for (_, store) in stores {
+        fs::remove_dir_all(&store).with_context(|| format!("cannot remove {}", store.display()))?;
+    }
+    Ok(())
 }
 
 fn import(folder: &Path, archive: &Path, software: &Software) -> Result<()> {
