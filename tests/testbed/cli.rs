@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use super::progress::say;
 use super::seed_access::Access;
 use super::state::{self, StateDir};
-use super::{Component, build, cache, machine, process, up};
+use super::{Component, build, cache, demo, machine, process, up};
 
 /// Processes that are machines have names of this form in the records and logs.
 const MACHINE: &str = "machine-";
@@ -60,6 +60,12 @@ enum Action {
     },
     /// Print the cache folder and the state folder.
     Paths,
+    /// Show the main job: a seed, the operator, three machines, a live control plane.
+    Demo {
+        /// Take everything down at the end instead of staying up.
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 /// Runs the command on the command line.
@@ -78,6 +84,7 @@ pub fn run() -> Result<()> {
         Action::Logs { log } => logs(&name, log.as_deref()),
         Action::Kubectl { arguments } => kubectl(&name, &arguments),
         Action::Paths => paths(&name),
+        Action::Demo { once } => demo::demo(&name, once),
     }
 }
 

@@ -25,6 +25,7 @@
 pub mod build;
 pub mod cache;
 pub mod cli;
+pub mod demo;
 pub mod images;
 mod janitor;
 pub mod loadbalancer;
@@ -38,6 +39,7 @@ pub mod rootfs;
 pub mod seed;
 pub mod seed_access;
 mod seed_pki;
+pub mod stage;
 pub mod state;
 pub mod up;
 
