@@ -4,7 +4,7 @@
 //! is a variant of [`Command`] and a file here.
 
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -45,7 +45,8 @@ pub fn run() -> ExitCode {
         Err(error) => {
             let error = chain(&*error);
             tracing::error!(%error, "stopped");
-            eprintln!("seedbed: {error}");
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(io::stderr(), "seedbed: {error}");
             ExitCode::FAILURE
         }
     }
