@@ -312,6 +312,8 @@ fn golden(path: &str, text: &str) -> Result<()> {
 
 fn examples_are_accepted(seed: &Seed) -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    // Where the examples put their objects, if not into the current namespace.
+    kubectl(seed, &["create", "namespace", "clusters"], None)?;
     let mut count = 0;
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

@@ -13,24 +13,35 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::kube_ext::events::EventSpec;
 
-/// Everything works as the spec says.
-pub const READY: &str = "Ready";
-/// Something is under way.
-pub const RECONCILING: &str = "Reconciling";
-/// Only a person can help.
-pub const STALLED: &str = "Stalled";
-/// The API (or etcd) serves.
-pub const AVAILABLE: &str = "Available";
-/// Every certificate is stored and valid.
-pub const CERTIFICATES_VALID: &str = "CertificatesValid";
-/// Every voter answers and follows the leader.
-pub const ETCD_HEALTHY: &str = "EtcdHealthy";
-/// Every machine config is published.
-pub const MACHINE_CONFIGS_PUBLISHED: &str = "MachineConfigsPublished";
-/// Every machine runs what its config says.
-pub const UP_TO_DATE: &str = "UpToDate";
-/// The object is paused.
-pub const PAUSED: &str = "Paused";
+macro_rules! types {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
+
+        /// Every type with what it means when it is true.
+        pub const TYPES: &[(&str, &str)] = &[$(($name, concat!($($doc,)+)),)+];
+    };
+}
+
+types! {
+    /// Everything works as the spec says.
+    READY = "Ready"
+    /// Something is under way.
+    RECONCILING = "Reconciling"
+    /// Only a person can help.
+    STALLED = "Stalled"
+    /// The API (or etcd) serves.
+    AVAILABLE = "Available"
+    /// Every certificate is stored and valid.
+    CERTIFICATES_VALID = "CertificatesValid"
+    /// Every voter answers and follows the leader.
+    ETCD_HEALTHY = "EtcdHealthy"
+    /// Every machine config is published.
+    MACHINE_CONFIGS_PUBLISHED = "MachineConfigsPublished"
+    /// Every machine runs what its config says.
+    UP_TO_DATE = "UpToDate"
+    /// The object is paused.
+    PAUSED = "Paused"
+}
 
 /// Longest message that metav1 allows, in bytes.
 const MESSAGE_LIMIT: usize = 32_768;
