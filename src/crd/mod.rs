@@ -12,7 +12,7 @@ pub mod etcd_cluster;
 pub mod etcd_cluster_status;
 pub mod machine_config;
 pub mod node_pool;
-pub mod rules;
+pub(crate) mod rules;
 mod schema;
 
 pub use common::*;
