@@ -270,7 +270,7 @@ impl Conditions {
             } else {
                 reason
             };
-            news.then(|| EventSpec {
+            news.then_some(EventSpec {
                 warning: !good,
                 reason,
                 action: "Reconciling",

@@ -250,7 +250,9 @@ pub struct Certificates {
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = rules::folder("directory"))]
     pub directory: Option<String>,
-    /// Which CA keys the machines hold. Default ClusterCA (profile Kubeadm: All).
+    /// Which CA keys the machines hold. ClusterCA: the cluster CA's only, which the controller
+    /// manager signs kubelet certificates with. All: every CA's, as kubeadm. Default ClusterCA
+    /// (profile Kubeadm: All).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_keys_on_nodes: Option<CaKeysOnNodes>,
 }
@@ -276,13 +278,10 @@ pub enum KeyAlgorithm {
 /// Which CA keys the machines hold.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum CaKeysOnNodes {
-    /// The cluster CA's, which the controller manager signs kubelet certificates with.
     #[default]
     #[serde(rename = "ClusterCA")]
     ClusterCa,
-    /// Every CA's, as kubeadm does.
     All,
-    /// None.
     None,
 }
 
@@ -295,7 +294,8 @@ pub struct NodeLoss {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = rules::duration("timeout", "1m", "24h"))]
     pub timeout: Option<String>,
-    /// What happens then. Default RemoveMember.
+    /// What happens then. RemoveMember: it is removed where quorum allows, and a spare takes its
+    /// place. ReportOnly: conditions and events only. Default RemoveMember.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<NodeLossAction>,
 }

@@ -141,7 +141,9 @@ pub struct ControlPlaneSpec {
     /// `<name>-proxy` and `<name>-sa` beforehand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificates: Option<Certificates>,
-    /// Which files a machine gets. Default Standard.
+    /// Which files a machine gets. Kubeadm: every file as kubeadm writes it. Standard: the same
+    /// manifests with least-privilege files. Hardened: Standard and the flags of the CIS benchmark.
+    /// Default Standard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
     /// Repository of the images. Default `registry.k8s.io`.
@@ -357,12 +359,9 @@ pub struct CoreDns {
 /// Which files a machine gets, and how strict they are.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum Profile {
-    /// Every file as kubeadm writes it.
     Kubeadm,
-    /// The same manifests with least-privilege files.
     #[default]
     Standard,
-    /// Standard and the flags of the CIS benchmark.
     Hardened,
 }
 

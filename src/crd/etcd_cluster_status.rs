@@ -66,7 +66,8 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub machine: Option<String>,
-    /// Role in Raft.
+    /// Role in Raft. Voter: counts for quorum. Learner: receives the log and does not count.
+    /// Unstarted: listed, never started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<MemberRole>,
     /// It is the leader, by its own word.
@@ -111,11 +112,8 @@ pub struct MemberStatus {
 /// Role of a member.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum MemberRole {
-    /// Counts for quorum.
     Voter,
-    /// Receives the log, does not count.
     Learner,
-    /// Listed, never started.
     Unstarted,
 }
 

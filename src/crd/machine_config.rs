@@ -10,7 +10,8 @@ use super::rules;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineConfig {
-    /// Format of the user data. Default CloudConfig.
+    /// Format of the user data. CloudConfig: cloud-init's `#cloud-config`. Ignition: Ignition 3.
+    /// Default CloudConfig.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<MachineConfigFormat>,
     /// Further files to write on the machine.
@@ -40,10 +41,8 @@ pub struct MachineConfig {
 /// Format of the user data.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum MachineConfigFormat {
-    /// cloud-init's `#cloud-config`.
     #[default]
     CloudConfig,
-    /// Ignition 3.
     Ignition,
 }
 
