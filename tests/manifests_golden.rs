@@ -105,7 +105,6 @@ fn render(
             .map(|machine| Member {
                 name: machine.name.to_string(),
                 peer_url: machine.peer_url(),
-                started: false,
             })
             .collect(),
         state,

@@ -33,7 +33,11 @@ pub struct Settings {
     pub log_format: LogFormat,
 
     /// What is logged, as in RUST_LOG: a level, or a list of target=level.
-    #[arg(long, env = "RUST_LOG", default_value = "info,kube_client::client::builder=off")]
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        default_value = "info,kube_client::client::builder=off"
+    )]
     pub log_filter: String,
 
     /// Objects of one kind that are reconciled at the same time, 1 to 64.

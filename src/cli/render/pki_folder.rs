@@ -244,7 +244,6 @@ impl PkiFolder {
         let member = |member: crd::FoundingMember| Member {
             name: member.name,
             peer_url: member.peer_url,
-            started: false,
         };
         Ok(Some(Founding {
             token: stored.token,
@@ -261,7 +260,6 @@ impl PkiFolder {
             .map(|machine| Member {
                 name: machine.name.to_string(),
                 peer_url: machine.peer_url(),
-                started: false,
             })
             .collect();
         let founding = Founding {

@@ -1,4 +1,7 @@
-//! `NodePool`: workers, a later capability. Until then it says so.
+//! `NodePool`: workers, a later capability.
+//!
+//! Answers what its conditions say until then: that it is stalled, and why. Never makes a token or
+//! a Secret. The stages of the other controllers get their files here when it does.
 
 use std::sync::Arc;
 use std::time::Duration;

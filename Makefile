@@ -1,0 +1,21 @@
+# Thin: every recipe is one command of the project. `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+build: ## the release binary, target/release/seedbed
+	build/release.sh
+
+demo: ## a live three-node control plane on this machine; ARGS=--once tears it down at the end
+	@tests/testbed/prerequisites.sh
+	cargo run --locked --quiet --example testbed -- demo $(ARGS)
+
+test: ## every check and test, the cheapest first; GROUP="unit rendering" runs only these
+	@tests/run.sh $(GROUP)
+
+bench: ## benchmarks, written to docs/benchmarks.md
+	@tests/testbed/prerequisites.sh
+	cargo run --locked --quiet --release --example testbed -- bench $(ARGS)
