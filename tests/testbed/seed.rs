@@ -33,6 +33,13 @@ const CONTROLLERS: [&str; 7] = [
     "serviceaccount-token-controller",
 ];
 
+const AUDIT_LOG: &str = "logs/audit.jsonl";
+// A request is written when it was answered; a watch, which has no end, when it has begun.
+const AUDIT_POLICY: &str = r#"{
+  "apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+  "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]
+}"#;
+
 /// How to run the seed.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -43,6 +50,9 @@ pub struct Options {
     /// Whether to run kube-controller-manager: without it nothing is garbage collected, no
     /// namespace ends, and namespaces get no default service account.
     pub controller_manager: bool,
+    /// Whether the API server writes down every request that it has answered, one JSON object a
+    /// line without bodies, to [`Seed::audit_log`].
+    pub audit_log: bool,
 }
 
 impl Default for Options {
@@ -51,6 +61,7 @@ impl Default for Options {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             netns: None,
             controller_manager: true,
+            audit_log: false,
         }
     }
 }
@@ -148,7 +159,16 @@ impl Seed {
         let server = format!("https://{}", address(api));
         let files = Files::in_dir(state.join("seed"));
         files.create(options.listen, &server)?;
-        let command = api_server(programs, &files, &etcd_url, address(api));
+        let mut command = api_server(programs, &files, &etcd_url, address(api));
+        if options.audit_log {
+            let policy = state.join("seed/audit-policy.json");
+            std::fs::write(&policy, AUDIT_POLICY)
+                .with_context(|| format!("cannot write {}", policy.display()))?;
+            command.args([
+                file("audit-policy-file", &policy),
+                file("audit-log-path", &state.join(AUDIT_LOG)),
+            ]);
+        }
         let api_server = Process::spawn(state, "kube-apiserver", &command, &how)?;
         let access = Access::new(state.clone(), server, options.netns.clone());
         access.save()?;
@@ -227,6 +247,13 @@ impl Seed {
         }
         self.kill_api_server()?;
         self.etcd.kill()
+    }
+
+    /// The file that requests are written to under [`Options::audit_log`]: events of
+    /// audit.k8s.io/v1, level Metadata, one a line. The server writes a line before the client has
+    /// the whole answer, or shortly after.
+    pub fn audit_log(&self) -> PathBuf {
+        self.state().join(AUDIT_LOG)
     }
 
     /// The last log lines of every part, for the message of a failed test.

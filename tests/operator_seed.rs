@@ -1,0 +1,23 @@
+//! The operator against a real seed, with machines that do not answer: what it writes, and what it
+//! leaves alone.
+
+#[path = "support/audit.rs"]
+mod audit;
+#[path = "support/operator.rs"]
+mod operator;
+#[path = "support/operator_ground.rs"]
+mod operator_ground;
+#[path = "support/operator_objects.rs"]
+mod operator_objects;
+#[path = "testbed/mod.rs"]
+mod testbed;
+#[allow(dead_code, reason = "a part is enough here")]
+#[path = "support/user_data.rs"]
+mod user_data;
+
+#[path = "operator_seed/fixpoint.rs"]
+mod fixpoint;
+#[path = "operator_seed/lifetime.rs"]
+mod lifetime;
+#[path = "operator_seed/publication.rs"]
+mod publication;
