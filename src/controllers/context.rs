@@ -126,11 +126,14 @@ impl Context {
         ca: &KeyPair,
     ) -> Result<KeyPair, Error> {
         let (ca, now) = (ca.clone(), self.clock.now());
+        let algorithm = KeyAlgorithm::EcdsaP256;
         let issued = tokio::task::spawn_blocking(move || {
             let spec = operator_client(identity);
-            issue::issue_leaf(&spec, &ca, KeyAlgorithm::EcdsaP256, OWN_VALIDITY, now)
+            issue::issue_leaf(&spec, &ca, algorithm, OWN_VALIDITY, now)
         });
-        Ok(issued.await??)
+        let issued = issued.await??;
+        self.metrics.keys_generated(algorithm.as_str(), 1);
+        Ok(issued)
     }
 }
 

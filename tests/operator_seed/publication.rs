@@ -98,7 +98,7 @@ async fn secrets(space: &Space<'_>, object: &ControlPlane) -> Result<()> {
 }
 
 /// Keys of a machine's certificates in profile Standard.
-const LEAVES: [&str; 20] = [
+const LEAVES: [&str; 18] = [
     "apiserver-etcd-client.crt",
     "apiserver-etcd-client.key",
     "apiserver-kubelet-client.crt",
@@ -107,8 +107,6 @@ const LEAVES: [&str; 20] = [
     "apiserver.key",
     "controller-manager.crt",
     "controller-manager.key",
-    "etcd-healthcheck-client.crt",
-    "etcd-healthcheck-client.key",
     "etcd-peer.crt",
     "etcd-peer.key",
     "etcd-server.crt",

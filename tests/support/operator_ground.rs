@@ -76,7 +76,7 @@ impl Ground {
             executor.block_on(test(self))
         });
         if let Err(error) = ended {
-            panic!("{error:?}\n{}", self.seed.log_tails());
+            panic!("{error:#}\n{}", self.seed.log_tails());
         }
     }
 

@@ -20,7 +20,7 @@ use crate::domain::{ControlPlane, Machine};
 use crate::kube_ext::events::EventSpec;
 use crate::manifests::{Kubeconfig, kubeconfig};
 use crate::pki::inventory::cluster_admin;
-use crate::pki::issue::{issue_ca, issue_leaf, issue_service_account};
+use crate::pki::issue::{IssueError, issue_ca, issue_leaf, issue_service_account};
 use crate::pki::state::{self, SecretData};
 use crate::pki::{Ca, CertSpec, KeyPair, Leaf, MachinePki, secret_names};
 
@@ -99,7 +99,9 @@ impl Actor<'_> {
             self.maker.control_plane.ca_validity,
         );
         let now = self.now;
-        let pair = blocking(move || issue_ca(ca, algorithm, validity, now)).await?;
+        let pair = self
+            .generate(1, move || issue_ca(ca, algorithm, validity, now))
+            .await?;
         let name = secret_names::ca(&self.maker.control_plane.name, ca);
         self.create_or_adopt(self.maker.secret(name, None, "ca", state::ca_data(&pair)))
             .await
@@ -107,7 +109,9 @@ impl Actor<'_> {
 
     async fn create_service_account(&self) -> Result<Secret, Error> {
         let algorithm = self.maker.control_plane.key_algorithm;
-        let keys = blocking(move || issue_service_account(algorithm)).await?;
+        let keys = self
+            .generate(1, move || issue_service_account(algorithm))
+            .await?;
         let name = secret_names::service_account(&self.maker.control_plane.name);
         let data = state::service_account_data(&keys);
         self.create_or_adopt(self.maker.secret(name, None, "ca", data))
@@ -142,7 +146,7 @@ impl Actor<'_> {
             control_plane.leaf_validity,
             self.now,
         );
-        let issued = blocking(move || {
+        let issued = self.generate(leaves.len(), move || {
             let mut pki = MachinePki::new();
             for (leaf, spec) in leaves {
                 if let Some(signer) = signers.get(&spec.signer) {
@@ -201,7 +205,11 @@ impl Actor<'_> {
             self.now,
         );
         let user = spec.subject.common_name.clone();
-        let pair = blocking(move || issue_leaf(&spec, &signer, algorithm, validity, now)).await?;
+        let pair = self
+            .generate(1, move || {
+                issue_leaf(&spec, &signer, algorithm, validity, now)
+            })
+            .await?;
         let content = kubeconfig(&Kubeconfig {
             cluster: &control_plane.cluster_name,
             server: &format!("https://{server}"),
@@ -264,11 +272,17 @@ impl Actor<'_> {
         self.context.events.publish(&restored, &event).await;
         Ok(Written::Etcd(restored))
     }
-}
 
-/// Key generation takes up to seconds with RSA and never runs on the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, crate::pki::issue::IssueError> + Send + 'static,
-) -> Result<T, Error> {
-    Ok(tokio::task::spawn_blocking(work).await??)
+    /// Generates `count` keys. It takes up to seconds with RSA and never runs on the async threads.
+    async fn generate<T: Send + 'static>(
+        &self,
+        count: usize,
+        work: impl FnOnce() -> Result<T, IssueError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let made = tokio::task::spawn_blocking(work).await??;
+        let algorithm = self.maker.control_plane.key_algorithm.as_str();
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.context.metrics.keys_generated(algorithm, count);
+        Ok(made)
+    }
 }
