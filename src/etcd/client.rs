@@ -1,11 +1,13 @@
 //! The real client: one connection a member, kept while its credentials are.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions};
 use futures::future::BoxFuture;
+use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use super::api::{EtcdApi, MemberEndpoint};
@@ -142,13 +144,16 @@ async fn answers(member: &MemberEndpoint) -> Result<(), EtcdError> {
         .client_url
         .strip_prefix("https://")
         .ok_or_else(|| EtcdError::Address(member.client_url.clone()))?;
-    match tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::TcpStream::connect(address)).await {
+    let endpoint = member.client_url.clone();
+    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(source)) => Err(EtcdError::Unreachable {
-            endpoint: member.client_url.clone(),
-            source,
-        }),
-        Err(_) => Err(timeout(member, CONNECT_TIMEOUT)),
+        Ok(Err(source)) => match source.kind() {
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut => {
+                Err(EtcdError::Silent { endpoint })
+            }
+            _ => Err(EtcdError::Unreachable { endpoint, source }),
+        },
+        Err(_) => Err(EtcdError::Silent { endpoint }),
     }
 }
 

@@ -7,6 +7,10 @@
 pub enum EtcdError {
     #[error("no answer from {endpoint} within {seconds} s")]
     Timeout { endpoint: String, seconds: u64 },
+    /// Nobody at this address, as long as nothing comes back or a router says so: which of the two
+    /// changes from one try to the next and says nothing.
+    #[error("nothing answers at {endpoint}")]
+    Silent { endpoint: String },
     #[error("{endpoint} does not accept connections: {source}")]
     Unreachable {
         endpoint: String,
@@ -94,7 +98,7 @@ impl EtcdError {
     pub fn class(&self) -> EtcdErrorClass {
         match self {
             Self::Call { class, .. } => *class,
-            Self::Unreachable { .. } => EtcdErrorClass::Retry,
+            Self::Silent { .. } | Self::Unreachable { .. } => EtcdErrorClass::Retry,
             Self::Timeout { .. } | Self::Incomplete { .. } => EtcdErrorClass::Relist,
             Self::Address(_) => EtcdErrorClass::Abort,
         }
