@@ -29,8 +29,8 @@ const WRITES_AT_ONCE: usize = 8;
 
 /// What an API server answered to a write.
 enum Written {
-    Secret(Secret),
-    Etcd(EtcdCluster),
+    Secret(Box<Secret>),
+    Etcd(Box<EtcdCluster>),
 }
 
 /// Carries out the batch. The first failure ends it; what was written stays and is found again.
@@ -59,9 +59,9 @@ pub async fn act(
     for written in outcomes {
         match written {
             Written::Secret(secret) => {
-                observed.secrets.insert(secret.name_any(), secret);
+                observed.secrets.insert(secret.name_any(), *secret);
             }
-            Written::Etcd(cluster) => observed.etcd = Some(cluster),
+            Written::Etcd(cluster) => observed.etcd = Some(*cluster),
         }
     }
     Ok(())
@@ -90,7 +90,7 @@ impl Actor<'_> {
             Write::CreateEtcd(cluster) => return self.create_etcd(&cluster).await,
             Write::RestoreEtcd(cluster) => return self.restore_etcd(&cluster).await,
         };
-        Ok(Written::Secret(secret))
+        Ok(Written::Secret(Box::new(secret)))
     }
 
     async fn create_ca(&self, ca: Ca) -> Result<Secret, Error> {
@@ -254,7 +254,7 @@ impl Actor<'_> {
         let api: Api<EtcdCluster> = self.context.api(cluster);
         let created = api.create(&PostParams::default(), cluster).await;
         created
-            .map(Written::Etcd)
+            .map(|cluster| Written::Etcd(Box::new(cluster)))
             .map_err(Error::api("creating the EtcdCluster"))
     }
 
@@ -270,7 +270,7 @@ impl Actor<'_> {
             note: format!("the spec follows ControlPlane {name}; edit that one instead"),
         };
         self.context.events.publish(&restored, &event).await;
-        Ok(Written::Etcd(restored))
+        Ok(Written::Etcd(Box::new(restored)))
     }
 
     /// Generates `count` keys. It takes up to seconds with RSA and never runs on the async threads.

@@ -51,7 +51,7 @@ pub enum Write {
     ServiceAccount,
     /// Put leaves into the Secret of a machine's certificates.
     Leaves {
-        machine: Machine,
+        machine: Box<Machine>,
         leaves: BTreeMap<Leaf, CertSpec>,
         stored: Option<Box<Secret>>,
     },
@@ -223,7 +223,7 @@ fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
             let secret = secret_names::machine_certificates(name, &machine.name);
             let stored = facts.observed.secrets.get(&secret).cloned().map(Box::new);
             writes.push(Write::Leaves {
-                machine: machine.clone(),
+                machine: Box::new(machine.clone()),
                 leaves,
                 stored,
             });
