@@ -105,6 +105,7 @@ fn render(
             .map(|machine| Member {
                 name: machine.name.to_string(),
                 peer_url: machine.peer_url(),
+                started: false,
             })
             .collect(),
         state,

@@ -237,6 +237,9 @@ pub struct Founding {
 pub struct Member {
     pub name: String,
     pub peer_url: String,
+    /// It has answered at least once: its data must never be missing again
+    /// (etcd-membership I9).
+    pub started: bool,
 }
 
 /// `--initial-cluster-state`.

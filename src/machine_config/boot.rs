@@ -55,7 +55,8 @@ fn run(contents: &Contents) -> Vec<Command> {
     ];
     run.extend(all_files_written(contents));
     user_commands(&mut run, "preCommands", &contents.pre_commands);
-    // After the user's commands, which may have mounted a disk there.
+    // These follow the user's commands, which may have mounted a disk there.
+    run.extend(contents.kept_data_dir.as_deref().map(no_amnesia));
     if !contents.private_directories.is_empty() {
         let mut install = argv(["install", "-d", "-m", "0700"]);
         install.extend(contents.private_directories.iter().cloned());
@@ -73,6 +74,17 @@ fn run(contents: &Contents) -> Vec<Command> {
     run.push(program(["mkdir", "-p", "/run/cluster-api"]));
     run.push(Command::Line(format!("echo success > {SUCCESS_MARKER}")));
     run
+}
+
+/// A member that has started must not start again on an empty disk: it would vote without
+/// remembering what it voted for (etcd-membership I9, E4). A new disk means a new member.
+fn no_amnesia(data_dir: &str) -> Command {
+    let check = "test -d \"$1/member\" || { \
+                 rm -f /etc/kubernetes/manifests/etcd.yaml; \
+                 echo \"seedbed: the etcd member of this machine has started before and $1 is \
+                 empty; it is not started on an empty disk, because that can lose acknowledged \
+                 writes\" >&2; exit 1; }";
+    program(["/bin/sh", "-c", check, "sh", data_dir])
 }
 
 /// cloud-init only logs when it cannot write a file, for example for want of its owner, and leaves
@@ -120,4 +132,55 @@ fn program<const N: usize>(words: [&str; N]) -> Command {
 
 fn argv<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command as Shell;
+
+    use super::*;
+
+    /// I9: runs the real check on a folder with and without data.
+    #[test]
+    fn a_started_member_never_boots_on_an_empty_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let Command::Program(argv) = no_amnesia(folder.path().to_str().unwrap()) else {
+            panic!("not a program");
+        };
+        let script = argv[2].replace("/etc/kubernetes", folder.path().to_str().unwrap());
+        let manifest = folder.path().join("manifests/etcd.yaml");
+        std::fs::create_dir_all(manifest.parent().unwrap()).unwrap();
+        std::fs::write(&manifest, "kind: Pod").unwrap();
+        let run = || {
+            Shell::new("/bin/sh")
+                .args(["-c", &script, "sh", &argv[4]])
+                .output()
+                .unwrap()
+        };
+
+        std::fs::create_dir(folder.path().join("member")).unwrap();
+        assert!(run().status.success());
+        assert!(manifest.exists());
+
+        std::fs::remove_dir(folder.path().join("member")).unwrap();
+        let refused = run();
+        assert!(!refused.status.success() && !manifest.exists());
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(text.contains("empty disk"), "{text}");
+    }
+
+    #[test]
+    fn only_a_started_member_has_the_check() {
+        let commands = |kept_data_dir: Option<&str>| {
+            let additions = super::super::Additions {
+                kept_data_dir: kept_data_dir.map(str::to_owned),
+                ..Default::default()
+            };
+            run(&Contents::new(Vec::new(), additions).unwrap())
+                .iter()
+                .filter(|c| matches!(c, Command::Program(argv) if argv.last().unwrap() == "/data"))
+                .count()
+        };
+        assert_eq!((commands(None), commands(Some("/data"))), (0, 1));
+    }
 }

@@ -62,8 +62,15 @@ pub fn machine_contents(
             .collect(),
         reserved_directories: vec![data_dir.clone()],
         restarted_services,
+        kept_data_dir: has_started(founding, machine).then(|| data_dir.clone()),
     };
     Contents::new(files, additions)
+}
+
+/// Whether the etcd member of this machine has ever answered.
+fn has_started(founding: &Founding, machine: &Machine) -> bool {
+    let name = machine.name.as_str();
+    founding.members.iter().any(|member| member.name == name && member.started)
 }
 
 /// A founding that says nothing about the others.
@@ -73,6 +80,7 @@ fn alone(machine: &Machine) -> Founding {
         members: vec![Member {
             name: machine.name.to_string(),
             peer_url: machine.peer_url(),
+            started: false,
         }],
         state: InitialClusterState::New,
     }

@@ -59,6 +59,9 @@ pub struct Additions<'a> {
     pub reserved_directories: Vec<String>,
     /// Services that have to read new files before the kubelet starts.
     pub restarted_services: Vec<String>,
+    /// Folder of etcd's data on a machine whose member has started before: the first boot ends
+    /// where it is empty.
+    pub kept_data_dir: Option<String>,
 }
 
 /// Everything a machine config is made of.
@@ -69,6 +72,7 @@ pub struct Contents {
     post_commands: Vec<String>,
     private_directories: Vec<String>,
     restarted_services: Vec<String>,
+    kept_data_dir: Option<String>,
 }
 
 /// A file's share of a machine config that is too large.
@@ -126,6 +130,7 @@ impl Contents {
             post_commands: additions.post_commands.to_vec(),
             private_directories: additions.private_directories,
             restarted_services: additions.restarted_services,
+            kept_data_dir: additions.kept_data_dir,
         })
     }
 

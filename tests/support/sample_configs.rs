@@ -24,6 +24,7 @@ pub fn founding(control_plane: &ControlPlane) -> Founding {
             .map(|machine| Member {
                 name: machine.name.to_string(),
                 peer_url: machine.peer_url(),
+                started: false,
             })
             .collect(),
         state: InitialClusterState::New,

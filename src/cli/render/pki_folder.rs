@@ -244,6 +244,7 @@ impl PkiFolder {
         let member = |member: crd::FoundingMember| Member {
             name: member.name,
             peer_url: member.peer_url,
+            started: false,
         };
         Ok(Some(Founding {
             token: stored.token,
@@ -260,6 +261,7 @@ impl PkiFolder {
             .map(|machine| Member {
                 name: machine.name.to_string(),
                 peer_url: machine.peer_url(),
+                started: false,
             })
             .collect();
         let founding = Founding {

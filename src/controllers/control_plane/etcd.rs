@@ -60,10 +60,18 @@ pub fn desired(
 /// The founding as the ledger holds it; `None` until it is recorded.
 pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
     let status = cluster.status.as_ref()?;
-    let recorded = status.ledger.as_ref()?.founding.as_ref()?;
+    let ledger = status.ledger.as_ref()?;
+    let recorded = ledger.founding.as_ref()?;
+    let started = |name: &str| {
+        ledger
+            .slots
+            .iter()
+            .any(|slot| slot.machine == name && slot.started)
+    };
     let members = recorded.members.iter().map(|member| Member {
         name: member.name.clone(),
         peer_url: member.peer_url.clone(),
+        started: started(&member.name),
     });
     Some(Founding {
         token: recorded.token.clone(),
@@ -72,19 +80,5 @@ pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
             None => InitialClusterState::New,
             Some(_) => InitialClusterState::Existing,
         },
-    })
-}
-
-/// Whether the member of this machine has ever answered.
-pub fn started(cluster: &EtcdCluster, machine: &str) -> bool {
-    let ledger = cluster
-        .status
-        .as_ref()
-        .and_then(|status| status.ledger.as_ref());
-    ledger.is_some_and(|ledger| {
-        ledger
-            .slots
-            .iter()
-            .any(|slot| slot.machine == machine && slot.started)
     })
 }
