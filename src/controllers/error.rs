@@ -21,6 +21,12 @@ pub enum Error {
     /// A blocking task ended without a result.
     #[error("a background task ended early: {0}")]
     Task(#[from] tokio::task::JoinError),
+    /// A Secret's name is taken by somebody else's.
+    #[error(
+        "Secret {secret} exists and does not belong to this ControlPlane; delete or rename it, or \
+         give the ControlPlane or the machine another name"
+    )]
+    Occupied { secret: String },
     /// Something that can only be wrong in the code.
     #[error("{0}")]
     Bug(String),
@@ -58,7 +64,7 @@ impl Error {
                 _ => ErrorClass::Transient,
             },
             Self::Deadline(_) | Self::Task(_) => ErrorClass::Transient,
-            Self::Issue(_) | Self::Bug(_) => ErrorClass::Bug,
+            Self::Issue(_) | Self::Occupied { .. } | Self::Bug(_) => ErrorClass::Bug,
         }
     }
 }
@@ -71,6 +77,7 @@ impl Error {
             Self::Deadline(_) => "deadline",
             Self::Issue(_) => "issuing a certificate",
             Self::Task(_) => "background task",
+            Self::Occupied { .. } => "occupied name",
             Self::Bug(_) => "bug",
         }
     }

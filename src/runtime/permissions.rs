@@ -56,7 +56,7 @@ pub const PERMISSIONS: &[Permission] = &[
     watched(
         "",
         "secrets",
-        &["get", "list", "watch", "create", "update", "patch"],
+        &["get", "list", "watch", "create", "update"],
     ),
     watched("", "configmaps", &["get", "create", "patch"]),
     watched("events.k8s.io", "events", &["create", "patch"]),

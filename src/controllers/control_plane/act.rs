@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{Patch, PatchParams, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::observe::Observed;
 use super::plan::Write;
 use super::secrets::{SecretMaker, data};
-use crate::controllers::FIELD_MANAGER;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::crd::EtcdCluster;
 use crate::domain::{ControlPlane, Machine};
 use crate::kube_ext::events::EventSpec;
+use crate::kube_ext::owner;
 use crate::manifests::{Kubeconfig, kubeconfig};
 use crate::pki::inventory::cluster_admin;
 use crate::pki::issue::{IssueError, issue_ca, issue_leaf, issue_service_account};
@@ -86,7 +86,7 @@ impl Actor<'_> {
                 stored,
             } => self.issue_leaves(&machine, leaves, stored).await?,
             Write::Kubeconfig { stored } => self.write_kubeconfig(stored).await?,
-            Write::MachineConfig(secret) => self.publish(&secret).await?,
+            Write::MachineConfig { desired, stored } => self.publish(desired, stored).await?,
             Write::CreateEtcd(cluster) => return self.create_etcd(&cluster).await,
             Write::RestoreEtcd(cluster) => return self.restore_etcd(&cluster).await,
         };
@@ -120,17 +120,36 @@ impl Actor<'_> {
 
     /// Create-only: whoever was first is right, and what the user brought is never overwritten.
     async fn create_or_adopt(&self, secret: Secret) -> Result<Secret, Error> {
+        self.create(secret, |found| owner::controller_of(found).is_none()).await
+    }
+
+    /// Creates a Secret. One of that name that is there already is taken as it is if it is ours or
+    /// `adoptable`; anybody else's is left alone.
+    async fn create(
+        &self,
+        secret: Secret,
+        adoptable: impl Fn(&ObjectMeta) -> bool,
+    ) -> Result<Secret, Error> {
         match self.secrets.create(&PostParams::default(), &secret).await {
-            Ok(created) => Ok(created),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let name = secret.name_any();
-                self.secrets
-                    .get(&name)
-                    .await
-                    .map_err(Error::api("reading a CA Secret"))
-            }
-            Err(error) => Err(Error::api("creating a CA Secret")(error)),
+            Ok(created) => return Ok(created),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => return Err(Error::api("creating a Secret")(error)),
         }
+        let name = secret.name_any();
+        let found = self.secrets.get(&name).await.map_err(Error::api("reading a Secret"))?;
+        let object = &*self.observed.object;
+        if owner::is_controlled_by(&found.metadata, object) || adoptable(&found.metadata) {
+            Ok(found)
+        } else {
+            Err(Error::Occupied { secret: name })
+        }
+    }
+
+    /// Replaces what was read, under its resourceVersion: a write in between is a conflict.
+    async fn replace(&self, secret: &Secret) -> Result<Secret, Error> {
+        let replaced =
+            self.secrets.replace(&secret.name_any(), &PostParams::default(), secret).await;
+        replaced.map_err(Error::api("replacing a Secret"))
     }
 
     async fn issue_leaves(
@@ -161,17 +180,11 @@ impl Actor<'_> {
             None => {
                 let machine = Some(machine.name.as_str());
                 let secret = self.maker.secret(name, machine, "certificates", issued);
-                let created = self.secrets.create(&PostParams::default(), &secret).await;
-                created.map_err(Error::api("creating a Secret of certificates"))
+                self.create(secret, |_| false).await
             }
             Some(mut secret) => {
-                // With the resourceVersion that was read: a write in between is a conflict.
                 secret.data.get_or_insert_default().extend(issued);
-                let replaced = self
-                    .secrets
-                    .replace(&name, &PostParams::default(), &secret)
-                    .await;
-                replaced.map_err(Error::api("replacing a Secret of certificates"))
+                self.replace(&secret).await
             }
         }
     }
@@ -223,31 +236,32 @@ impl Actor<'_> {
         match stored {
             None => {
                 let secret = self.maker.secret(name, None, "kubeconfig", data);
-                let created = self.secrets.create(&PostParams::default(), &secret).await;
-                created.map_err(Error::api("creating the kubeconfig Secret"))
+                self.create(secret, |_| false).await
             }
             Some(secret) => {
                 let secret = Secret {
                     data: Some(data),
                     ..*secret
                 };
-                let replaced = self
-                    .secrets
-                    .replace(&name, &PostParams::default(), &secret)
-                    .await;
-                replaced.map_err(Error::api("replacing the kubeconfig Secret"))
+                self.replace(&secret).await
             }
         }
     }
 
-    async fn publish(&self, secret: &Secret) -> Result<Secret, Error> {
-        let name = secret.name_any();
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        let published = self
-            .secrets
-            .patch(&name, &params, &Patch::Apply(secret))
-            .await;
-        published.map_err(Error::api("publishing a machine config"))
+    async fn publish(
+        &self,
+        desired: Box<Secret>,
+        stored: Option<Box<Secret>>,
+    ) -> Result<Secret, Error> {
+        let Some(mut secret) = stored else {
+            return self.create(*desired, |_| false).await;
+        };
+        secret.data = desired.data;
+        let (metadata, wanted) = (&mut secret.metadata, desired.metadata);
+        metadata.labels.get_or_insert_default().extend(wanted.labels.unwrap_or_default());
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.extend(wanted.annotations.unwrap_or_default());
+        self.replace(&secret).await
     }
 
     async fn create_etcd(&self, cluster: &EtcdCluster) -> Result<Written, Error> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use self::plan::{Facts, Plan, Published};
-use self::resolve::{Inputs, Resolved};
+use self::resolve::{Inputs, Problem, ProblemReason, Resolved};
 use self::status::Progress;
 use super::context::Context;
 use super::error::Error;
@@ -86,7 +86,12 @@ async fn carry_out(
         });
         match plan {
             Plan::Write(writes) => {
-                act::act(writes, observed, control_plane, &owner, context).await?;
+                match act::act(writes, observed, control_plane, &owner, context).await {
+                    Err(Error::Occupied { secret }) => {
+                        return Ok(Err(Progress::Stalled(vec![occupied(secret)])));
+                    }
+                    done => done?,
+                }
             }
             Plan::Await(text) => return Ok(Err(Progress::Awaiting(text))),
             Plan::Stalled(problems) => return Ok(Err(Progress::Stalled(problems))),
@@ -94,6 +99,14 @@ async fn carry_out(
         }
     }
     Ok(Err(Progress::Awaiting("the next look".to_owned())))
+}
+
+fn occupied(secret: String) -> Problem {
+    Problem {
+        path: "metadata.name".to_owned(),
+        reason: ProblemReason::InvalidSpec,
+        message: Error::Occupied { secret }.to_string(),
+    }
 }
 
 async fn report(

@@ -63,7 +63,10 @@ pub enum Write {
     /// Put an edited EtcdCluster back.
     RestoreEtcd(Box<EtcdCluster>),
     /// Create or change a machine config.
-    MachineConfig(Box<Secret>),
+    MachineConfig {
+        desired: Box<Secret>,
+        stored: Option<Box<Secret>>,
+    },
 }
 
 /// What the plan is made of.
@@ -270,7 +273,10 @@ fn publish(facts: &Facts<'_>, state: &PkiState, pki: ClusterPki, founding: &Foun
                 revisions.insert(machine.name.to_string(), config.revision);
                 let stored = facts.observed.secrets.get(&name);
                 if !stored.is_some_and(|stored| in_place(stored, &desired)) {
-                    writes.push(Write::MachineConfig(Box::new(desired)));
+                    writes.push(Write::MachineConfig {
+                        desired: Box::new(desired),
+                        stored: stored.cloned().map(Box::new),
+                    });
                 }
             }
         }
