@@ -13,6 +13,7 @@ use crate::runtime::settings::Settings;
 
 mod crds;
 mod render;
+pub mod status;
 
 /// Highly available Kubernetes control planes on machines of your own.
 #[derive(Parser)]
@@ -29,17 +30,29 @@ enum Command {
     /// Print the CustomResourceDefinitions, ready for kubectl apply.
     Crds,
     Render(render::Render),
+    Status(status::Status),
 }
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
-    let done: Result<(), Box<dyn std::error::Error>> = match Cli::parse().command {
-        Command::Operator(settings) => operator(*settings),
-        Command::Crds => crds::print().map_err(Into::into),
-        Command::Render(render) => render::render(&render, &mut io::stdout().lock()),
+    let command = Cli::parse().command;
+    let failure = match command {
+        // Its exit code 1 has a meaning of its own.
+        Command::Status(_) => ExitCode::from(2),
+        Command::Operator(_) | Command::Crds | Command::Render(_) => ExitCode::FAILURE,
+    };
+    let done: Result<ExitCode, Box<dyn Error>> = match command {
+        Command::Operator(settings) => operator(*settings).map(|()| ExitCode::SUCCESS),
+        Command::Crds => crds::print()
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Into::into),
+        Command::Render(render) => {
+            render::render(&render, &mut io::stdout().lock()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Status(args) => status(args),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever reads, such as `head`, has seen enough.
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -47,14 +60,23 @@ pub fn run() -> ExitCode {
             tracing::error!(%error, "stopped");
             // Nobody is left to tell if this fails.
             let _ = writeln!(io::stderr(), "seedbed: {error}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }
 
-fn operator(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
-    // The first user of TLS would otherwise have to choose between providers.
+/// The first user of TLS would otherwise have to choose between providers.
+fn choose_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+fn status(args: status::Status) -> Result<ExitCode, Box<dyn Error>> {
+    choose_crypto();
+    crate::runtime::executor()?.block_on(status::status(args, &mut io::stdout()))
+}
+
+fn operator(settings: Settings) -> Result<(), Box<dyn Error>> {
+    choose_crypto();
     Ok(crate::runtime::executor()?.block_on(crate::operator::run(settings))?)
 }
 

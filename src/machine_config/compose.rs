@@ -70,7 +70,10 @@ pub fn machine_contents(
 /// Whether the etcd member of this machine has ever answered.
 fn has_started(founding: &Founding, machine: &Machine) -> bool {
     let name = machine.name.as_str();
-    founding.members.iter().any(|member| member.name == name && member.started)
+    founding
+        .members
+        .iter()
+        .any(|member| member.name == name && member.started)
 }
 
 /// A founding that says nothing about the others.
