@@ -176,7 +176,7 @@ impl Stage {
         let value = secret["data"]["value"]
             .as_str()
             .context("the Secret has no value")?;
-        let file = self.state.join(&format!("{control_plane}.kubeconfig"));
+        let file = self.state.join(format!("{control_plane}.kubeconfig"));
         std::fs::write(&file, BASE64.decode(value)?)?;
         Ok(file)
     }

@@ -250,7 +250,7 @@ fn restart(process: &mut Process) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     /// However reads, writes, delays, lost answers and releases fall, and with clocks that differ
     /// by up to 10 %, there are never two leaders.
