@@ -167,6 +167,19 @@ impl Conditions {
         }
     }
 
+    /// Takes over stored conditions where nothing is known yet.
+    pub fn keep_unknown(&mut self, stored: &[Condition]) {
+        let mut kept = Self(self.0.clone());
+        kept.keep(stored);
+        for (condition, known) in &mut self.0 {
+            if known.0 == State::Unknown
+                && let Some(before) = kept.0.remove(condition)
+            {
+                *known = before;
+            }
+        }
+    }
+
     /// Takes over what another object says of itself.
     pub fn adopt(&mut self, condition: &'static str, said: &Condition) {
         let state = match said.status.as_str() {

@@ -13,6 +13,7 @@ pub mod etcd_cluster;
 pub mod fields;
 pub mod names;
 pub mod node_pool;
+mod report;
 mod run;
 
 pub use run::run;

@@ -53,11 +53,7 @@ pub const PERMISSIONS: &[Permission] = &[
     watched(SEEDBED, "nodepools", &["get", "list", "watch"]),
     watched(SEEDBED, "nodepools/status", &["patch"]),
     // Secrets go with their owner, by garbage collection: nothing here may delete a CA key.
-    watched(
-        "",
-        "secrets",
-        &["get", "list", "watch", "create", "update"],
-    ),
+    watched("", "secrets", &["get", "list", "watch", "create", "update"]),
     watched("", "configmaps", &["get", "create", "patch"]),
     watched("events.k8s.io", "events", &["create", "patch"]),
     Permission {

@@ -9,12 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
-use super::observe::Observed;
+use super::observe::{Observed, etcd_cluster};
 use super::plan::Write;
 use super::secrets::{SecretMaker, data};
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
-use crate::crd::EtcdCluster;
+use crate::crd::{ControlPlane as ControlPlaneObject, EtcdCluster};
 use crate::domain::{ControlPlane, Machine};
 use crate::kube_ext::events::EventSpec;
 use crate::kube_ext::owner;
@@ -65,6 +65,24 @@ pub async fn act(
         }
     }
     Ok(())
+}
+
+/// Pauses the EtcdCluster with its ControlPlane: the one write that a pause makes.
+pub async fn pause_etcd(object: &ControlPlaneObject, context: &Context) -> Result<(), Error> {
+    let Some(mut cluster) = etcd_cluster(object, context).await? else {
+        return Ok(());
+    };
+    if cluster.spec.paused == Some(true) || !owner::is_controlled_by(&cluster.metadata, object) {
+        return Ok(());
+    }
+    cluster.spec.paused = Some(true);
+    let api: Api<EtcdCluster> = context.api(object);
+    let paused = api
+        .replace(&cluster.name_any(), &PostParams::default(), &cluster)
+        .await;
+    paused
+        .map(drop)
+        .map_err(Error::api("pausing the EtcdCluster"))
 }
 
 struct Actor<'a> {
@@ -120,7 +138,8 @@ impl Actor<'_> {
 
     /// Create-only: whoever was first is right, and what the user brought is never overwritten.
     async fn create_or_adopt(&self, secret: Secret) -> Result<Secret, Error> {
-        self.create(secret, |found| owner::controller_of(found).is_none()).await
+        self.create(secret, |found| owner::controller_of(found).is_none())
+            .await
     }
 
     /// Creates a Secret. One of that name that is there already is taken as it is if it is ours or
@@ -136,7 +155,11 @@ impl Actor<'_> {
             Err(error) => return Err(Error::api("creating a Secret")(error)),
         }
         let name = secret.name_any();
-        let found = self.secrets.get(&name).await.map_err(Error::api("reading a Secret"))?;
+        let found = self
+            .secrets
+            .get(&name)
+            .await
+            .map_err(Error::api("reading a Secret"))?;
         let object = &*self.observed.object;
         if owner::is_controlled_by(&found.metadata, object) || adoptable(&found.metadata) {
             Ok(found)
@@ -147,8 +170,10 @@ impl Actor<'_> {
 
     /// Replaces what was read, under its resourceVersion: a write in between is a conflict.
     async fn replace(&self, secret: &Secret) -> Result<Secret, Error> {
-        let replaced =
-            self.secrets.replace(&secret.name_any(), &PostParams::default(), secret).await;
+        let replaced = self
+            .secrets
+            .replace(&secret.name_any(), &PostParams::default(), secret)
+            .await;
         replaced.map_err(Error::api("replacing a Secret"))
     }
 
@@ -258,7 +283,10 @@ impl Actor<'_> {
         };
         secret.data = desired.data;
         let (metadata, wanted) = (&mut secret.metadata, desired.metadata);
-        metadata.labels.get_or_insert_default().extend(wanted.labels.unwrap_or_default());
+        metadata
+            .labels
+            .get_or_insert_default()
+            .extend(wanted.labels.unwrap_or_default());
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.extend(wanted.annotations.unwrap_or_default());
         self.replace(&secret).await

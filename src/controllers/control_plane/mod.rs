@@ -24,6 +24,7 @@ use self::resolve::{Inputs, Problem, ProblemReason, Resolved};
 use self::status::Progress;
 use super::context::Context;
 use super::error::Error;
+use super::report::{Fence, report};
 use crate::crd::ControlPlane;
 use crate::kube_ext::owner::controller_reference;
 
@@ -33,7 +34,8 @@ const MOST_BATCHES: usize = 4;
 /// Looks at one ControlPlane; answers when to look again.
 pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<Duration, Error> {
     if object.spec.paused == Some(true) {
-        return report(&object, None, None, &Progress::Paused, context).await;
+        act::pause_etcd(&object, context).await?;
+        return tell(&object, None, None, &Progress::Paused, context).await;
     }
     let mut observed = observe::observe(Arc::clone(&object), context).await?;
     let inputs = Inputs {
@@ -43,7 +45,7 @@ pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<D
         Ok(resolved) => resolved,
         Err(problems) => {
             let progress = Progress::Stalled(problems);
-            return report(&object, None, Some(&observed), &progress, context).await;
+            return tell(&object, None, Some(&observed), &progress, context).await;
         }
     };
     let progress = match carry_out(&resolved, &mut observed, context).await? {
@@ -57,7 +59,7 @@ pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<D
         }
         Err(progress) => progress,
     };
-    report(
+    tell(
         &object,
         Some(&resolved),
         Some(&observed),
@@ -109,7 +111,7 @@ fn occupied(secret: String) -> Problem {
     }
 }
 
-async fn report(
+async fn tell(
     object: &ControlPlane,
     resolved: Option<&Resolved>,
     observed: Option<&observe::Observed>,
@@ -124,12 +126,9 @@ async fn report(
         progress,
         now: context.clock.now(),
     };
-    let (status, news) = status::status(&facts);
-    status::write(object, &status, context).await?;
-    for event in &news {
-        context.events.publish(object, event).await;
-    }
-    Ok(status::requeue(&facts, &status))
+    let said = status::status(&facts);
+    report(object, object.status.as_ref(), &said, Fence::None, context).await?;
+    Ok(status::requeue(&facts, &said.0))
 }
 
 fn expiries(

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
-use serde_json::json;
+use kube::ResourceExt;
 
 use super::live::Live;
 use super::resolve::{Problem, Resolved};
@@ -14,10 +12,8 @@ use crate::controllers::conditions::{
     AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, PAUSED,
     READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true,
 };
-use crate::controllers::context::Context;
-use crate::controllers::error::Error;
 use crate::controllers::fields::ProblemReason;
-use crate::controllers::{FIELD_MANAGER, names};
+use crate::controllers::names;
 use crate::crd::{
     CertificatesStatus, ControlPlane, ControlPlaneStatus, EtcdCluster, MachineStatus,
 };
@@ -373,27 +369,4 @@ pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
             }
         }
     }
-}
-
-/// Writes the status if it differs.
-pub async fn write(
-    object: &ControlPlane,
-    status: &ControlPlaneStatus,
-    context: &Context,
-) -> Result<(), Error> {
-    if object.status.as_ref() == Some(status) {
-        return Ok(());
-    }
-    let api: Api<ControlPlane> = context.api(object);
-    let body = json!({
-        "apiVersion": "seedbed.dev/v1alpha1",
-        "kind": "ControlPlane",
-        "metadata": { "name": object.name_any() },
-        "status": status,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&object.name_any(), &params, &Patch::Apply(body))
-        .await
-        .map_err(Error::api("writing the status of the ControlPlane"))?;
-    Ok(())
 }

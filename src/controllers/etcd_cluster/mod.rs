@@ -11,45 +11,45 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::conditions::{Conditions, PAUSED, READY, RECONCILING, Reason, STALLED};
+use super::conditions::{PAUSED, READY, RECONCILING, STALLED};
 use super::context::Context;
 use super::error::Error;
-use crate::crd::{EtcdCluster, EtcdClusterStatus};
+use super::report::{Fence, not_yet_supported, report};
+use crate::crd::EtcdCluster;
 
-/// A cluster that only a person can help is looked at again after this time.
-const STALLED_PERIOD: Duration = Duration::from_secs(600);
+/// A cluster that nothing is done for is looked at again after this time.
+const IDLE_PERIOD: Duration = Duration::from_secs(600);
+const WHY_NOT_YET: &str = "an EtcdCluster on machines of its own is not supported by this release \
+                           of Seedbed yet; use the stacked etcd of a ControlPlane";
 
 /// Looks at one EtcdCluster; answers when to look again.
 pub async fn reconcile(cluster: Arc<EtcdCluster>, context: &Context) -> Result<Duration, Error> {
+    let now = context.clock.now();
+    let stored = cluster.status.as_ref();
     if observe::owner(&cluster).is_none() {
-        return not_yet(&cluster, context).await;
+        let conditions = not_yet_supported(&[READY, RECONCILING, STALLED, PAUSED], WHY_NOT_YET);
+        let said = status::with_conditions(&cluster, conditions, now);
+        report(&*cluster, stored, &said, Fence::ResourceVersion, context).await?;
+        return Ok(IDLE_PERIOD);
+    }
+    if cluster.spec.paused == Some(true) {
+        let said = status::paused(&cluster, now);
+        report(&*cluster, stored, &said, Fence::ResourceVersion, context).await?;
+        return Ok(IDLE_PERIOD);
     }
     let observed = observe::observe(cluster, context).await?;
     let plan = plan::plan(&observed);
     act::act(&observed, &plan, context).await?;
-    let (status, news) = status::status(&observed, &plan, context.clock.now());
-    status::write(&observed.cluster, &status, context).await?;
-    status::tell(&observed.cluster, &news, context).await;
+    let said = status::status(&observed, &plan, now);
+    // The ledger must never go back to an older copy.
+    let read = &*observed.cluster;
+    report(
+        read,
+        read.status.as_ref(),
+        &said,
+        Fence::ResourceVersion,
+        context,
+    )
+    .await?;
     Ok(plan.requeue)
-}
-
-/// An EtcdCluster of its own, without a ControlPlane, is a later capability.
-async fn not_yet(cluster: &Arc<EtcdCluster>, context: &Context) -> Result<Duration, Error> {
-    let stored = cluster.status.clone().unwrap_or_default();
-    let why = "an EtcdCluster on machines of its own is not supported by this release of Seedbed \
-               yet; use the stacked etcd of a ControlPlane";
-    let mut conditions = Conditions::unknown(&[READY, RECONCILING, STALLED, PAUSED]);
-    conditions.set(STALLED, true, Reason::NotYetSupported, why);
-    conditions.set(RECONCILING, false, Reason::Blocked, why);
-    conditions.set_ready(&[]);
-    let news = conditions.news(&stored.conditions);
-    let generation = cluster.metadata.generation;
-    let status = EtcdClusterStatus {
-        observed_generation: generation,
-        conditions: conditions.merged(&stored.conditions, generation, context.clock.now()),
-        ..stored
-    };
-    status::write(cluster, &status, context).await?;
-    status::tell(cluster, &news, context).await;
-    Ok(STALLED_PERIOD)
 }

@@ -1,20 +1,14 @@
 //! What is known, written when it says something new.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
-use serde_json::json;
+use kube::ResourceExt;
 
 use super::observe::Observed;
 use super::plan::Plan;
 use crate::controllers::conditions::{
     AVAILABLE, Conditions, ETCD_HEALTHY, PAUSED, READY, RECONCILING, Reason, STALLED,
 };
-use crate::controllers::context::Context;
-use crate::controllers::error::Error;
-use crate::controllers::{FIELD_MANAGER, names};
+use crate::controllers::names;
 use crate::crd::{EtcdCluster, EtcdClusterStatus, MemberRole, MemberStatus};
 use crate::kube_ext::events::EventSpec;
 use crate::membership::{
@@ -56,31 +50,31 @@ pub fn status(
     (status, news)
 }
 
-/// Writes the status if it differs, under the resourceVersion that it stands on: the ledger must
-/// never go back to an older copy.
-pub async fn write(
+/// The status of a paused cluster: what was known, and that nothing is done.
+pub fn paused(cluster: &EtcdCluster, now: Timestamp) -> (EtcdClusterStatus, Vec<EventSpec>) {
+    let mut conditions = Conditions::unknown(TYPES);
+    conditions.set(PAUSED, true, Reason::Paused, "spec.paused is set");
+    conditions.set(RECONCILING, false, Reason::Paused, "");
+    conditions.set_ready(&[]);
+    with_conditions(cluster, conditions, now)
+}
+
+/// The stored status with other conditions; those that are unknown keep what was known.
+pub fn with_conditions(
     cluster: &EtcdCluster,
-    status: &EtcdClusterStatus,
-    context: &Context,
-) -> Result<(), Error> {
-    if cluster.status.as_ref() == Some(status) {
-        return Ok(());
-    }
-    let api: Api<EtcdCluster> = context.api(cluster);
-    let body = json!({
-        "apiVersion": "seedbed.dev/v1alpha1",
-        "kind": "EtcdCluster",
-        "metadata": {
-            "name": cluster.name_any(),
-            "resourceVersion": cluster.resource_version(),
-        },
-        "status": status,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&cluster.name_any(), &params, &Patch::Apply(body))
-        .await
-        .map_err(Error::api("writing the status of the EtcdCluster"))?;
-    Ok(())
+    mut conditions: Conditions,
+    now: Timestamp,
+) -> (EtcdClusterStatus, Vec<EventSpec>) {
+    let stored = cluster.status.clone().unwrap_or_default();
+    conditions.keep_unknown(&stored.conditions);
+    let news = conditions.news(&stored.conditions);
+    let generation = cluster.metadata.generation;
+    let status = EtcdClusterStatus {
+        observed_generation: generation,
+        conditions: conditions.merged(&stored.conditions, generation, now),
+        ..stored
+    };
+    (status, news)
 }
 
 fn count(number: usize) -> i32 {
@@ -89,13 +83,7 @@ fn count(number: usize) -> i32 {
 
 fn conditions(observed: &Observed, plan: &Plan) -> Conditions {
     let mut conditions = Conditions::unknown(TYPES);
-    let paused = observed.cluster.spec.paused == Some(true);
-    let (reason, text) = if paused {
-        (Reason::Paused, "spec.paused is set")
-    } else {
-        (Reason::NotPaused, "")
-    };
-    conditions.set(PAUSED, paused, reason, text);
+    conditions.set(PAUSED, false, Reason::NotPaused, "");
     let trouble = trouble(plan);
     match &trouble {
         Some((reason, text)) => {
@@ -252,11 +240,4 @@ fn seconds(now: Timestamp) -> String {
     Timestamp::from_second(now.as_second())
         .unwrap_or(now)
         .to_string()
-}
-
-/// Publishes what is news.
-pub async fn tell(cluster: &Arc<EtcdCluster>, news: &[EventSpec], context: &Context) {
-    for event in news {
-        context.events.publish(&**cluster, event).await;
-    }
 }
