@@ -11,7 +11,8 @@ build: ## the release binary, target/release/seedbed
 
 demo: ## a live three-node control plane on this machine; ARGS=--once tears it down at the end
 	@tests/testbed/prerequisites.sh
-	cargo run --locked --quiet --example testbed -- demo $(ARGS)
+	cargo build --locked --bins --example testbed
+	$${CARGO_TARGET_DIR:-target}/debug/examples/testbed --name demo demo $(ARGS)
 
 test: ## every check and test, the cheapest first; GROUP="unit rendering" runs only these
 	@tests/run.sh $(GROUP)
