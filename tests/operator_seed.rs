@@ -17,7 +17,13 @@ mod user_data;
 
 #[path = "operator_seed/fixpoint.rs"]
 mod fixpoint;
+#[path = "operator_seed/founding.rs"]
+mod founding;
 #[path = "operator_seed/lifetime.rs"]
 mod lifetime;
 #[path = "operator_seed/publication.rs"]
 mod publication;
+#[path = "operator_seed/repair.rs"]
+mod repair;
+#[path = "operator_seed/user_cas.rs"]
+mod user_cas;

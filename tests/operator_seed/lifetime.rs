@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::operator::Operator;
 use super::operator_ground::{Ground, Space, until_or};
-use super::operator_objects::{control_plane, publish};
+use super::operator_objects::publish;
 
 #[test]
 fn deletion_leaves_only_what_the_user_brought() {
@@ -43,47 +43,6 @@ fn deletion_leaves_only_what_the_user_brought() {
         operator.stop().await?;
         space.delete::<ControlPlane>("second").await?;
         only(&space, &[], &["third-ca"]).await
-    });
-}
-
-#[test]
-fn a_successor_of_the_same_name_starts_from_scratch() {
-    Ground::run("operator", async |ground| {
-        let space = Space::new(ground, "successor").await?;
-        let operator = Operator::start(&space, "one", &[]).await?;
-        publish(&space, &["prod".to_owned()]).await?;
-        let (old, founding) = (space.secret_data().await?, space.founding("prod").await?);
-        // As `kubectl replace --force` does it: what the first has made is still there.
-        space.delete::<ControlPlane>("prod").await?;
-        let made = space.control_plane(control_plane("prod")).await?;
-        let uid = made.uid();
-        let all_new = async || {
-            let secrets = space.secrets().await?;
-            let ours = |secret: &Secret| {
-                let owner = secret.owner_references().first();
-                owner.map(|owner| owner.uid.clone()) == uid
-            };
-            let whole = secrets.len() == old.len() && secrets.values().all(ours);
-            Ok(whole.then_some(()))
-        };
-        let state = async || {
-            Ok(format!(
-                "{:#}",
-                space.raw_control_plane("prod").await?["status"]
-            ))
-        };
-        until_or("Secrets of the successor", all_new, state).await?;
-        space.published("prod").await?;
-        let new = space.secret_data().await?;
-        for name in ["prod-ca", "prod-etcd", "prod-proxy", "prod-sa"] {
-            ensure!(
-                old[name] != new[name],
-                "{name} of the first one is used again"
-            );
-        }
-        let refounded = space.founding("prod").await?;
-        ensure!(founding.token != refounded.token, "the token is used again");
-        operator.stop().await
     });
 }
 
