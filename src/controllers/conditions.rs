@@ -89,6 +89,8 @@ reasons! {
     IssuingCertificates
     /// The founding of etcd is being recorded.
     AwaitingFounding
+    /// What an earlier object of the same name owned has yet to be deleted.
+    AwaitingDeletion
     /// Machine configs are published and no machine answers yet.
     AwaitingMachines
     /// Some machines answer, others do not yet.

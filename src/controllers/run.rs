@@ -10,12 +10,14 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, DeserializeGuard};
 use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, predicates, reflector};
 use kube::{Api, Resource, ResourceExt};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +27,6 @@ use super::context::Context;
 use super::error::{Error, ErrorClass};
 use super::{control_plane, etcd_cluster, names, node_pool};
 use crate::crd::{ControlPlane, EtcdCluster, NodePool};
-use crate::kube_ext::events::EventSpec;
 use crate::runtime::backoff::Backoff;
 
 /// Longest time of one reconcile.
@@ -252,27 +253,31 @@ async fn report_invalid<K: Reconciled>(
     why: &str,
     context: &Context,
 ) -> Result<(), Error> {
+    let resource = ApiResource::erase::<K>(&());
+    let namespace = guarded.namespace().unwrap_or_default();
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &resource);
+    let name = guarded.name_any();
+    let stored = api.get_opt(&name).await;
+    let stored = stored.map_err(Error::api("reading an object that our types do not fit"))?;
+    let Some(stored) = stored else { return Ok(()) };
+    let status = &stored.data["status"];
+    let before = Vec::<Condition>::deserialize(&status["conditions"]).unwrap_or_default();
+
     let mut conditions = Conditions::unknown(&[READY, RECONCILING, STALLED]);
     conditions.set(STALLED, true, Reason::InvalidObject, why);
     conditions.set(RECONCILING, false, Reason::Blocked, "");
     conditions.set_ready(&[]);
-    let generation = guarded.meta().generation;
-    let conditions = conditions.merged(&[], generation, context.clock.now());
-    let body = json!({"status": {"observedGeneration": generation, "conditions": conditions}});
-    let api: Api<DeserializeGuard<K>> = context.api(guarded);
-    api.patch_status(
-        &guarded.name_any(),
-        &PatchParams::default(),
-        &Patch::Merge(body),
-    )
-    .await
-    .map_err(Error::api("saying that an object cannot be read"))?;
-    let event = EventSpec {
-        warning: true,
-        reason: Reason::InvalidObject.as_str(),
-        action: "Reading",
-        note: why.to_owned(),
-    };
-    context.events.publish(guarded, &event).await;
+    let news = conditions.news(&before);
+    let generation = stored.metadata.generation;
+    let after = conditions.merged(&before, generation, context.clock.now());
+    if before != after || status["observedGeneration"] != json!(generation) {
+        let body = json!({"status": {"observedGeneration": generation, "conditions": after}});
+        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(body))
+            .await
+            .map_err(Error::api("saying that an object cannot be read"))?;
+    }
+    for event in &news {
+        context.events.publish(guarded, event).await;
+    }
     Ok(())
 }

@@ -30,6 +30,19 @@ pub fn is_controlled_by<K: Resource>(meta: &ObjectMeta, owner: &K) -> bool {
     uid.is_some() && controller_of(meta).map(|controller| &controller.uid) == uid
 }
 
+/// Whether an earlier object of the same kind and name as `owner` controls the object: the garbage
+/// collector is about to delete it.
+pub fn is_of_predecessor<K>(meta: &ObjectMeta, owner: &K) -> bool
+where
+    K: Resource<DynamicType = ()>,
+{
+    controller_of(meta).is_some_and(|controller| {
+        controller.kind == K::kind(&())
+            && Some(&controller.name) == owner.meta().name.as_ref()
+            && Some(&controller.uid) != owner.meta().uid.as_ref()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +69,12 @@ mod tests {
         assert!(!is_controlled_by(&owned, &owner(Some("2"))));
         assert!(!is_controlled_by(&owned, &owner(None)));
         assert!(!is_controlled_by(&ObjectMeta::default(), &owner(None)));
+        assert!(is_of_predecessor(&owned, &owner(Some("2"))));
+        assert!(!is_of_predecessor(&owned, &owner(Some("1"))));
+        assert!(!is_of_predecessor(
+            &ObjectMeta::default(),
+            &owner(Some("1"))
+        ));
     }
 
     #[test]

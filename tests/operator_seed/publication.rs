@@ -231,7 +231,9 @@ fn order(space: &Space<'_>, user: &str) -> Result<()> {
         .iter()
         .filter(|r| r.user == user && r.namespace == space.name)
         .collect();
-    let is_config = |r: &Request| r.resource == "secrets" && r.verb == "patch";
+    let configs = ["prod-m-1", "prod-m-2", "prod-m-3"];
+    let is_config =
+        |r: &Request| r.resource == "secrets" && r.changes() && configs.contains(&r.name.as_str());
     let published: Vec<&&Request> = ours.iter().filter(|r| is_config(r)).collect();
     assert_eq!(
         published.len(),

@@ -99,11 +99,21 @@ fn a_lost_ca_is_never_made_anew() {
             .api::<Secret>()
             .delete_collection(&DeleteParams::default(), &of_all)
             .await?;
-        let message = space
-            .condition("all", "Stalled", "True", "MissingInput")
-            .await?;
-        for name in ["all-ca", "all-etcd", "all-proxy", "all-sa"] {
-            ensure!(message.contains(name), "no {name} in {message}");
+        until("every lost CA to be named", async || {
+            let message = space
+                .condition("all", "Stalled", "True", "MissingInput")
+                .await?;
+            let named = |name: &str| message.contains(&format!("Secret {name}, "));
+            let all = ["all-ca", "all-etcd", "all-proxy", "all-sa"]
+                .into_iter()
+                .all(named);
+            Ok(all.then_some(()))
+        })
+        .await?;
+        for name in ["one", "all"] {
+            space
+                .condition(name, "CertificatesValid", "False", "MissingInput")
+                .await?;
         }
         // Not by another process either, which has no memory.
         operator.stop().await?;

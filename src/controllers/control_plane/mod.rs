@@ -7,6 +7,7 @@
 mod act;
 mod etcd;
 mod live;
+mod machine_rows;
 mod observe;
 mod plan;
 pub mod resolve;
@@ -22,6 +23,7 @@ use kube::ResourceExt;
 use self::plan::{Facts, Plan, Published};
 use self::resolve::{Inputs, Problem, ProblemReason, Resolved};
 use self::status::Progress;
+use super::conditions::Reason;
 use super::context::Context;
 use super::error::Error;
 use super::report::{Fence, report};
@@ -95,12 +97,13 @@ async fn carry_out(
                     done => done?,
                 }
             }
-            Plan::Await(text) => return Ok(Err(Progress::Awaiting(text))),
+            Plan::Await(reason, text) => return Ok(Err(Progress::Awaiting(reason, text))),
             Plan::Stalled(problems) => return Ok(Err(Progress::Stalled(problems))),
             Plan::Published(published) => return Ok(Ok(published)),
         }
     }
-    Ok(Err(Progress::Awaiting("the next look".to_owned())))
+    let text = "the next look".to_owned();
+    Ok(Err(Progress::Awaiting(Reason::IssuingCertificates, text)))
 }
 
 fn occupied(secret: String) -> Problem {

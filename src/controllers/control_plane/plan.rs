@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
 
 use super::etcd;
 use super::observe::Observed;
 use super::secrets::{SecretMaker, in_place};
+use crate::controllers::conditions::{Reason, STALLED};
 use crate::controllers::fields::{Problem, ProblemReason};
 use crate::crd::EtcdCluster;
-use crate::domain::{ControlPlane, Founding, Machine};
+use crate::domain::{ControlPlane, Founding, InitialClusterState, Machine};
 use crate::kube_ext::owner;
 use crate::machine_config;
 use crate::pki::inventory::machine_leaves;
@@ -24,12 +26,15 @@ use crate::pki::problem::PkiProblem;
 use crate::pki::state::{PkiState, Secrets};
 use crate::pki::{Ca, CertSpec, ClusterPki, Leaf, secret_names};
 
+/// Path of a [`Problem`] with a stored certificate or key.
+pub const CERTIFICATES_PATH: &str = "spec.certificates";
+
 /// The next batch, or what stands in its way.
 pub enum Plan {
     /// Make these, then plan again.
     Write(Vec<Write>),
     /// Nothing to write until something else happens; the text is for people.
-    Await(String),
+    Await(Reason, String),
     /// Only a person can help.
     Stalled(Vec<Problem>),
     /// Every machine config is published and as it shall be.
@@ -79,20 +84,23 @@ pub struct Facts<'a> {
 
 /// Plans the next batch.
 pub fn plan(facts: &Facts<'_>) -> Plan {
+    if let Some(text) = left_over(facts) {
+        return Plan::Await(Reason::AwaitingDeletion, text);
+    }
     let founding = facts.observed.etcd.as_ref().and_then(etcd::founding);
     if let Some(problem) = foreign_etcd(facts).or_else(|| members_changed(facts, founding.as_ref()))
     {
         return Plan::Stalled(vec![problem]);
     }
     let state = pki_state(facts.observed, facts.control_plane);
-    let founded = founding.is_some() && facts.published();
-    let pki = match plan_pki(facts.control_plane, &state, founded, facts.now) {
+    let published = facts.was_published(founding.as_ref());
+    let pki = match plan_pki(facts.control_plane, &state, published, facts.now) {
         Ok(pki) => pki,
         Err(error) => return Plan::stalled("spec", &error),
     };
     if !pki.problems.is_empty() {
         let problem = |problem: &PkiProblem| Problem {
-            path: "spec.certificates".to_owned(),
+            path: CERTIFICATES_PATH.to_owned(),
             reason: ProblemReason::MissingInput,
             message: problem.to_string(),
         };
@@ -103,9 +111,15 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     let Some(cluster) = state.cluster().filter(|_| writes.is_empty()) else {
         return Plan::Write(writes);
     };
+    if let Some(problem) = founding_halted(facts) {
+        return Plan::Stalled(vec![problem]);
+    }
     match founding {
         Some(founding) => publish(facts, &state, cluster, &founding),
-        None => Plan::Await("the founding of etcd to be recorded".to_owned()),
+        None => {
+            let text = "the founding of etcd to be recorded".to_owned();
+            Plan::Await(Reason::AwaitingFounding, text)
+        }
     }
 }
 
@@ -120,14 +134,57 @@ impl Plan {
 }
 
 impl Facts<'_> {
-    /// A machine may have booted from what was published.
-    fn published(&self) -> bool {
+    /// A machine may have booted from what was published: a machine config is stored, or was once,
+    /// by our own word or because a member has answered. What machines run with is never replaced.
+    fn was_published(&self, founding: Option<&Founding>) -> bool {
         let name = &self.control_plane.name;
-        self.control_plane.machines.iter().any(|machine| {
+        let stored = self.control_plane.machines.iter().any(|machine| {
             let secret = secret_names::machine_config(name, &machine.name);
             self.observed.secrets.contains_key(&secret)
-        })
+        });
+        let rows = self.observed.object.status.iter();
+        let said = rows
+            .flat_map(|status| &status.machines)
+            .any(|machine| machine.revision.is_some());
+        let answered = founding.is_some_and(|founding| {
+            founding.state == InitialClusterState::Existing
+                || founding.members.iter().any(|member| member.started)
+        });
+        stored || said || answered
     }
+}
+
+/// What an earlier ControlPlane of this name has left behind and the garbage collector will take
+/// away: nothing of it may be used.
+fn left_over(facts: &Facts<'_>) -> Option<String> {
+    let object = &*facts.observed.object;
+    let secrets = facts.observed.secrets.iter();
+    let secrets = secrets.filter(|(_, secret)| owner::is_of_predecessor(&secret.metadata, object));
+    let mut left: Vec<String> = secrets.map(|(name, _)| format!("Secret {name}")).collect();
+    let etcd = facts.observed.etcd.iter();
+    let etcd = etcd.filter(|etcd| owner::is_of_predecessor(&etcd.metadata, object));
+    left.extend(etcd.map(|etcd| format!("EtcdCluster {}", etcd.name_any())));
+    (!left.is_empty()).then(|| {
+        format!(
+            "the garbage collector to delete what an earlier ControlPlane of this name owned: {}",
+            left.join(", ")
+        )
+    })
+}
+
+/// The EtcdCluster found its record missing or contradictory.
+fn founding_halted(facts: &Facts<'_>) -> Option<Problem> {
+    let status = facts.observed.etcd.as_ref()?.status.as_ref()?;
+    let halted = status.conditions.iter().find(|condition| {
+        condition.type_ == STALLED
+            && condition.status == "True"
+            && condition.reason == Reason::FoundingHalted.as_str()
+    })?;
+    Some(Problem {
+        path: format!("EtcdCluster {}", facts.control_plane.name),
+        reason: ProblemReason::FoundingHalted,
+        message: halted.message.clone(),
+    })
 }
 
 /// An EtcdCluster of this name that belongs to somebody else.

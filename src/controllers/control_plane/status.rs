@@ -7,6 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::live::Live;
+use super::machine_rows::{awaited, row};
+use super::plan::CERTIFICATES_PATH;
 use super::resolve::{Problem, Resolved};
 use crate::controllers::conditions::{
     AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, PAUSED,
@@ -19,8 +21,6 @@ use crate::crd::{
 };
 use crate::domain::{self, Machine};
 use crate::kube_ext::events::EventSpec;
-use crate::pki::secret_names;
-use crate::target::Readiness;
 use crate::versions;
 
 const TYPES: &[&str] = &[
@@ -37,6 +37,12 @@ const TYPES: &[&str] = &[
 /// Certificates that expire sooner are reported.
 const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// A Secret or ConfigMap that is needed is looked for again after this time: what the user makes
+/// carries no label of ours, so that no watch tells.
+const MISSING_PERIOD: Duration = Duration::from_secs(10);
+/// Other problems that only a person can help are looked at again after this time.
+const STALLED_PERIOD: Duration = Duration::from_secs(60);
+
 /// How far a reconcile came.
 pub enum Progress {
     /// Nothing was looked at: the object is paused.
@@ -44,7 +50,7 @@ pub enum Progress {
     /// Only a person can help.
     Stalled(Vec<Problem>),
     /// The seed's side waits; the text says for what.
-    Awaiting(String),
+    Awaiting(Reason, String),
     /// The machine configs are published, and the machines have been asked.
     Published {
         live: Live,
@@ -115,10 +121,8 @@ fn of_the_machines(
     revisions: &BTreeMap<String, String>,
 ) {
     let serving = control_plane.machines.iter().map(|machine| {
-        let mut row = row(machine, control_plane, live);
-        row.revision = revisions.get(machine.name.as_str()).cloned();
-        row.etcd_member_id = member_id(facts.etcd, machine);
-        row
+        let revision = revisions.get(machine.name.as_str()).cloned();
+        row(machine, control_plane, live, revision, facts.etcd)
     });
     let spare = control_plane.spares.iter().map(|machine| MachineStatus {
         name: machine.name.to_string(),
@@ -140,57 +144,6 @@ fn of_the_machines(
     }
 }
 
-fn row(machine: &Machine, control_plane: &domain::ControlPlane, live: &Live) -> MachineStatus {
-    let node = live.node(&machine.name);
-    let api_server_ready = live.is_ready(&machine.name);
-    MachineStatus {
-        name: machine.name.to_string(),
-        secret_name: Some(secret_names::machine_config(
-            &control_plane.name,
-            &machine.name,
-        )),
-        api_server_ready: Some(api_server_ready),
-        node_ready: Some(node.is_some_and(|node| node.ready)),
-        kubelet_version: node.map(|node| node.kubelet_version.clone()),
-        message: awaited(machine, live),
-        ..MachineStatus::default()
-    }
-}
-
-/// What a machine lacks, for people.
-fn awaited(machine: &Machine, live: &Live) -> Option<String> {
-    let endpoint = machine.api_endpoint();
-    match live.api_servers.get(&machine.name) {
-        Some(Some(Readiness::Ready)) => match live.node(&machine.name) {
-            None => Some("the kubelet has not registered its Node yet".to_owned()),
-            Some(node) if !node.ready => Some("the Node is not Ready".to_owned()),
-            Some(_) => None,
-        },
-        Some(Some(Readiness::NotReady(why))) => Some(format!(
-            "the API server at {endpoint} is not ready: {}",
-            first_line(why)
-        )),
-        Some(Some(Readiness::Unreachable(why))) => Some(format!(
-            "the API server at {endpoint} does not answer: {}",
-            first_line(why)
-        )),
-        Some(None) | None => Some(format!("nothing listens at {endpoint}")),
-    }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
-}
-
-fn member_id(etcd: Option<&EtcdCluster>, machine: &Machine) -> Option<String> {
-    let slots = &etcd?.status.as_ref()?.ledger.as_ref()?.slots;
-    slots
-        .iter()
-        .find(|slot| slot.machine == machine.name.as_str())?
-        .member_id
-        .clone()
-}
-
 fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
@@ -208,15 +161,12 @@ fn conditions(facts: &Facts<'_>, stored: &ControlPlaneStatus) -> Conditions {
             conditions.set(RECONCILING, false, Reason::Paused, "");
         }
         Progress::Stalled(problems) => stalled(&mut conditions, problems),
-        Progress::Awaiting(text) => {
+        Progress::Awaiting(reason, text) => {
             let text = format!("waiting for {text}");
-            conditions.set(RECONCILING, true, Reason::AwaitingFounding, text.clone());
-            conditions.set(
-                MACHINE_CONFIGS_PUBLISHED,
-                false,
-                Reason::AwaitingFounding,
-                text,
-            );
+            conditions.set(RECONCILING, true, *reason, text.clone());
+            if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
+                conditions.set(MACHINE_CONFIGS_PUBLISHED, false, *reason, text);
+            }
         }
         Progress::Published { live, .. } => published(&mut conditions, facts, stored, live),
     }
@@ -233,6 +183,7 @@ fn stalled(conditions: &mut Conditions, problems: &[Problem]) {
     let reason = match problems.first().map(|problem| problem.reason) {
         Some(ProblemReason::NotYetSupported) => Reason::NotYetSupported,
         Some(ProblemReason::MissingInput) => Reason::MissingInput,
+        Some(ProblemReason::FoundingHalted) => Reason::FoundingHalted,
         Some(ProblemReason::InvalidSpec) | None => Reason::InvalidSpec,
     };
     let text = problems
@@ -242,6 +193,12 @@ fn stalled(conditions: &mut Conditions, problems: &[Problem]) {
         .join("; ");
     conditions.set(STALLED, true, reason, text.clone());
     conditions.set(RECONCILING, false, Reason::Blocked, "");
+    if problems
+        .iter()
+        .any(|problem| problem.path == CERTIFICATES_PATH)
+    {
+        conditions.set(CERTIFICATES_VALID, false, reason, text.clone());
+    }
     if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
         conditions.set(MACHINE_CONFIGS_PUBLISHED, false, reason, text);
     }
@@ -357,8 +314,16 @@ fn up_to_date(conditions: &mut Conditions, control_plane: &domain::ControlPlane,
 /// How long until the next look, when nothing happens before.
 pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
     match facts.progress {
-        Progress::Paused | Progress::Stalled(_) => Duration::from_secs(600),
-        Progress::Awaiting(_) => Duration::from_secs(5),
+        Progress::Paused => Duration::from_secs(600),
+        Progress::Stalled(problems) => {
+            let missing = |problem: &Problem| problem.reason == ProblemReason::MissingInput;
+            if problems.iter().any(missing) {
+                MISSING_PERIOD
+            } else {
+                STALLED_PERIOD
+            }
+        }
+        Progress::Awaiting(..) => Duration::from_secs(5),
         Progress::Published { live, .. } => {
             if is_true(&status.conditions, READY) {
                 Duration::from_secs(30)

@@ -12,6 +12,7 @@ use crate::controllers::error::Error;
 use crate::controllers::names;
 use crate::crd::{EtcdCluster, Founding, FoundingMember};
 use crate::etcd::{EtcdApi, MemberEndpoint};
+use crate::kube_ext::owner::controller_of;
 use crate::membership::{LedgerRecord, MemberView, Snapshot};
 
 /// Everything that the plan stands on.
@@ -39,6 +40,8 @@ pub enum Mirror {
     Unread,
     Missing,
     Read(LedgerRecord),
+    /// It belongs to an earlier cluster of this name and is about to be deleted.
+    LeftOver,
     /// It is there but not as we wrote it.
     Unreadable(String),
 }
@@ -112,6 +115,11 @@ async fn mirror(cluster: &EtcdCluster, context: &Context) -> Result<Mirror, Erro
     let Some(config_map) = found else {
         return Ok(Mirror::Missing);
     };
+    if let Some(theirs) = controller_of(&config_map.metadata)
+        && controller_of(&cluster.metadata).is_some_and(|ours| ours.uid != theirs.uid)
+    {
+        return Ok(Mirror::LeftOver);
+    }
     let text = config_map
         .data
         .as_ref()

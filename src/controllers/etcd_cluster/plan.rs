@@ -22,6 +22,8 @@ pub struct Plan {
     pub cluster_id: Option<ClusterId>,
     /// Why nothing may be done.
     pub halt: Option<String>,
+    /// The record of an earlier cluster of this name has yet to be deleted.
+    pub left_over: bool,
     pub freeze: Option<Freeze>,
     /// Every founder is healthy by its own answer.
     pub healthy: usize,
@@ -42,6 +44,7 @@ pub fn plan(observed: &Observed) -> Plan {
     let recorded = status.ledger.clone().unwrap_or_default();
     let step = match &observed.mirror {
         Mirror::Unread => FoundingStep::Done,
+        Mirror::LeftOver => return waiting(recorded, status),
         Mirror::Unreadable(why) => {
             FoundingStep::Halt(format!("the founding record cannot be read: {why}"))
         }
@@ -84,9 +87,20 @@ fn halted(ledger: Ledger, status: &EtcdClusterStatus, why: String) -> Plan {
         cluster_id: cluster_id(status),
         ledger,
         halt: Some(why),
+        left_over: false,
         freeze: None,
         healthy: 0,
         requeue: STEADY,
+    }
+}
+
+/// Founds nothing and restores nothing until the other record is gone.
+fn waiting(ledger: Ledger, status: &EtcdClusterStatus) -> Plan {
+    Plan {
+        left_over: true,
+        requeue: AWAITING,
+        halt: None,
+        ..halted(ledger, status, String::new())
     }
 }
 
@@ -103,6 +117,7 @@ fn record(founding: Founding, mut ledger: Ledger) -> Plan {
         ledger,
         cluster_id: None,
         halt: None,
+        left_over: false,
         freeze: None,
         healthy: 0,
         requeue: AWAITING,
@@ -139,7 +154,7 @@ fn founded(
     let in_place = match &observed.mirror {
         Mirror::Unread => true,
         Mirror::Read(found) => *found == record,
-        Mirror::Missing | Mirror::Unreadable(_) => false,
+        Mirror::Missing | Mirror::LeftOver | Mirror::Unreadable(_) => false,
     };
     let healthy = observed
         .snapshot
@@ -154,6 +169,7 @@ fn founded(
         ledger,
         cluster_id,
         halt: None,
+        left_over: false,
         freeze,
         healthy,
     }

@@ -126,6 +126,10 @@ fn trouble(plan: &Plan) -> Option<(Reason, String)> {
 
 /// How far the cluster is, with every member that is not healthy and why.
 fn progress(observed: &Observed, plan: &Plan) -> (Reason, String) {
+    if plan.left_over {
+        let text = "the ledger ConfigMap of an earlier cluster of this name has yet to be deleted";
+        return (Reason::AwaitingDeletion, text.to_owned());
+    }
     if let Some(why) = &observed.unasked {
         return (Reason::MissingInput, why.clone());
     }

@@ -33,6 +33,8 @@ pub enum ProblemReason {
     NotYetSupported,
     /// A referenced Secret, ConfigMap or key does not exist.
     MissingInput,
+    /// The record of etcd's founding is missing or contradictory.
+    FoundingHalted,
 }
 
 impl ProblemReason {
@@ -42,6 +44,7 @@ impl ProblemReason {
             Self::InvalidSpec => "InvalidSpec",
             Self::NotYetSupported => "NotYetSupported",
             Self::MissingInput => "MissingInput",
+            Self::FoundingHalted => "FoundingHalted",
         }
     }
 }
