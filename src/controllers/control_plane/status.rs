@@ -12,7 +12,7 @@ use super::plan::CERTIFICATES_PATH;
 use super::resolve::{Problem, Resolved};
 use crate::controllers::conditions::{
     AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, PAUSED,
-    READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true,
+    READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true, patience,
 };
 use crate::controllers::fields::ProblemReason;
 use crate::controllers::names;
@@ -314,6 +314,7 @@ fn up_to_date(conditions: &mut Conditions, control_plane: &domain::ControlPlane,
 /// How long until the next look, when nothing happens before.
 pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
     match facts.progress {
+<<<<<<< HEAD
         Progress::Paused => Duration::from_secs(600),
         Progress::Stalled(problems) => {
             let missing = |problem: &Problem| problem.reason == ProblemReason::MissingInput;
@@ -324,14 +325,15 @@ pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
             }
         }
         Progress::Awaiting(..) => Duration::from_secs(5),
+=======
+        Progress::Paused | Progress::Stalled(_) => Duration::from_secs(600),
+        Progress::Awaiting(_) => Duration::from_secs(5),
+        Progress::Published { .. } if is_true(&status.conditions, READY) => Duration::from_secs(30),
+>>>>>>> 0dcec3c (Look less often at machines that stay away)
         Progress::Published { live, .. } => {
-            if is_true(&status.conditions, READY) {
-                Duration::from_secs(30)
-            } else if live.api_servers.values().any(Option::is_some) {
-                Duration::from_secs(1)
-            } else {
-                Duration::from_secs(5)
-            }
+            let answers = live.api_servers.values().any(Option::is_some);
+            let shortest = Duration::from_secs(if answers { 1 } else { 5 });
+            patience(&status.conditions, READY, facts.now, shortest)
         }
     }
 }

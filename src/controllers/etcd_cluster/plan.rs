@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::observe::{Mirror, Observed, founders};
+use crate::controllers::conditions::{ETCD_HEALTHY, patience};
 use crate::crd::{EtcdClusterStatus, Founding, Ledger, Slot};
 use crate::domain::{ClusterId, MemberId};
 use crate::membership::{
@@ -32,13 +35,13 @@ pub struct Plan {
 
 /// A healthy cluster is asked again after this time.
 const STEADY: Duration = Duration::from_secs(15);
-/// While members are starting.
+/// While members are starting, at first.
 const STARTING: Duration = Duration::from_secs(1);
-/// While machines have yet to boot.
+/// While machines have yet to boot, at first.
 const AWAITING: Duration = Duration::from_secs(3);
 
 /// Plans the next writes.
-pub fn plan(observed: &Observed) -> Plan {
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let empty = EtcdClusterStatus::default();
     let status = observed.cluster.status.as_ref().unwrap_or(&empty);
     let recorded = status.ledger.clone().unwrap_or_default();
@@ -64,13 +67,13 @@ pub fn plan(observed: &Observed) -> Plan {
         FoundingStep::Record => record(founders(&observed.cluster), recorded),
         FoundingStep::RestoreStatus(record) => {
             let known = record.cluster_id.as_deref().and_then(|id| id.parse().ok());
-            founded(observed, record.founding, recorded, known, false)
+            founded(observed, record.founding, recorded, known, false, now)
         }
         FoundingStep::RestoreMirror(founding) => {
-            founded(observed, founding, recorded, cluster_id(status), true)
+            founded(observed, founding, recorded, cluster_id(status), true, now)
         }
         FoundingStep::Done => match recorded.founding.clone() {
-            Some(founding) => founded(observed, founding, recorded, cluster_id(status), false),
+            Some(founding) => founded(observed, founding, recorded, cluster_id(status), false, now),
             None => halted(recorded, status, "the ledger holds no founding".to_owned()),
         },
     }
@@ -131,6 +134,7 @@ fn founded(
     mut ledger: Ledger,
     known: Option<ClusterId>,
     mirror_is_new: bool,
+    now: Timestamp,
 ) -> Plan {
     let recorded = member_ids(&ledger.slots);
     let verdict = identity(&observed.snapshot, known, &recorded);
@@ -165,7 +169,7 @@ fn founded(
     Plan {
         mirror: (!in_place).then_some(record),
         mirror_is_new,
-        requeue: pace(observed, healthy),
+        requeue: pace(observed, healthy, now),
         ledger,
         cluster_id,
         halt: None,
@@ -175,15 +179,18 @@ fn founded(
     }
 }
 
-fn pace(observed: &Observed, healthy: usize) -> Duration {
+fn pace(observed: &Observed, healthy: usize, now: Timestamp) -> Duration {
     let members = observed.snapshot.members.len();
     if members > 0 && healthy == members {
-        STEADY
-    } else if observed.snapshot.answers().next().is_some() {
-        STARTING
-    } else {
-        AWAITING
+        return STEADY;
     }
+    let stored = observed.cluster.status.as_ref();
+    let stored = stored.map_or(&[][..], |status| &status.conditions);
+    let shortest = match observed.snapshot.answers().next() {
+        Some(_) => STARTING,
+        None => AWAITING,
+    };
+    patience(stored, ETCD_HEALTHY, now, shortest)
 }
 
 fn member_ids(slots: &[Slot]) -> BTreeMap<String, MemberId> {
