@@ -314,7 +314,6 @@ fn up_to_date(conditions: &mut Conditions, control_plane: &domain::ControlPlane,
 /// How long until the next look, when nothing happens before.
 pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
     match facts.progress {
-<<<<<<< HEAD
         Progress::Paused => Duration::from_secs(600),
         Progress::Stalled(problems) => {
             let missing = |problem: &Problem| problem.reason == ProblemReason::MissingInput;
@@ -325,11 +324,7 @@ pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
             }
         }
         Progress::Awaiting(..) => Duration::from_secs(5),
-=======
-        Progress::Paused | Progress::Stalled(_) => Duration::from_secs(600),
-        Progress::Awaiting(_) => Duration::from_secs(5),
         Progress::Published { .. } if is_true(&status.conditions, READY) => Duration::from_secs(30),
->>>>>>> 0dcec3c (Look less often at machines that stay away)
         Progress::Published { live, .. } => {
             let answers = live.api_servers.values().any(Option::is_some);
             let shortest = Duration::from_secs(if answers { 1 } else { 5 });
