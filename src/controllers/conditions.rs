@@ -7,9 +7,8 @@
 //! from that table.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::kube_ext::events::EventSpec;
@@ -307,24 +306,6 @@ impl Conditions {
     }
 }
 
-/// How long to wait before looking again at something that has been awaited since the condition
-/// last flipped: a tenth of that time, so that a machine that boots is seen at once and one that
-/// stays away costs little. At most half a minute.
-pub fn patience(
-    stored: &[Condition],
-    condition: &str,
-    now: Timestamp,
-    shortest: Duration,
-) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(30);
-    let since = stored.iter().find(|found| found.type_ == condition);
-    let waited = since.map_or(SignedDuration::ZERO, |found| {
-        now.duration_since(found.last_transition_time.0)
-    });
-    let waited = Duration::try_from(waited).unwrap_or_default();
-    (waited / 10).clamp(shortest, LONGEST)
-}
-
 /// Whether a stored condition is true.
 pub fn is_true(stored: &[Condition], condition: &str) -> bool {
     stored
@@ -385,20 +366,6 @@ mod tests {
         let available = third.iter().find(|c| c.type_ == AVAILABLE).expect("there");
         assert_eq!(available.last_transition_time.0, at(30));
         assert_eq!(available.observed_generation, Some(2));
-    }
-
-    #[test]
-    fn patience_grows_with_the_wait() {
-        let stored = quiet().merged(&[], Some(1), at(0));
-        let wait = |second| patience(&stored, AVAILABLE, at(second), Duration::from_secs(2));
-        assert_eq!(
-            [0, 19, 60, 3600].map(wait).map(|w| w.as_secs()),
-            [2, 2, 6, 30]
-        );
-        assert_eq!(
-            patience(&[], AVAILABLE, at(9), Duration::from_secs(1)).as_secs(),
-            1
-        );
     }
 
     #[test]

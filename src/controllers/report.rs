@@ -39,15 +39,16 @@ where
     S: Serialize + PartialEq,
 {
     if stored != Some(status) {
-        let version = match fence {
-            Fence::ResourceVersion => object.resource_version(),
-            Fence::None => None,
-        };
         let name = object.name_any();
+        let mut metadata = json!({ "name": name });
+        // Never null: for the API server that is a version, which no object has.
+        if let (Fence::ResourceVersion, Some(version)) = (fence, object.resource_version()) {
+            metadata["resourceVersion"] = json!(version);
+        }
         let body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": { "name": name, "resourceVersion": version },
+            "metadata": metadata,
             "status": status,
         });
         let api: Api<K> = context.api(object);

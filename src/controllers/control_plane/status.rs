@@ -12,7 +12,7 @@ use super::plan::CERTIFICATES_PATH;
 use super::resolve::{Problem, Resolved};
 use crate::controllers::conditions::{
     AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, PAUSED,
-    READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true, patience,
+    READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true,
 };
 use crate::controllers::fields::ProblemReason;
 use crate::controllers::names;
@@ -324,11 +324,14 @@ pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
             }
         }
         Progress::Awaiting(..) => Duration::from_secs(5),
-        Progress::Published { .. } if is_true(&status.conditions, READY) => Duration::from_secs(30),
         Progress::Published { live, .. } => {
-            let answers = live.api_servers.values().any(Option::is_some);
-            let shortest = Duration::from_secs(if answers { 1 } else { 5 });
-            patience(&status.conditions, READY, facts.now, shortest)
+            if is_true(&status.conditions, READY) {
+                Duration::from_secs(30)
+            } else if live.api_servers.values().any(Option::is_some) {
+                Duration::from_secs(1)
+            } else {
+                Duration::from_secs(5)
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ pub async fn reconcile(cluster: Arc<EtcdCluster>, context: &Context) -> Result<D
         return Ok(IDLE_PERIOD);
     }
     let observed = observe::observe(cluster, context).await?;
-    let plan = plan::plan(&observed, now);
+    let plan = plan::plan(&observed);
     act::act(&observed, &plan, context).await?;
     let said = status::status(&observed, &plan, now);
     // The ledger must never go back to an older copy.

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::observe::{Mirror, Observed, founders};
-use crate::controllers::conditions::{ETCD_HEALTHY, patience};
 use crate::crd::{EtcdClusterStatus, Founding, Ledger, Slot};
 use crate::domain::{ClusterId, MemberId};
 use crate::membership::{
@@ -35,13 +32,13 @@ pub struct Plan {
 
 /// A healthy cluster is asked again after this time.
 const STEADY: Duration = Duration::from_secs(15);
-/// While members are starting, at first.
+/// While members are starting.
 const STARTING: Duration = Duration::from_secs(1);
-/// While machines have yet to boot, at first.
+/// While machines have yet to boot.
 const AWAITING: Duration = Duration::from_secs(3);
 
 /// Plans the next writes.
-pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+pub fn plan(observed: &Observed) -> Plan {
     let empty = EtcdClusterStatus::default();
     let status = observed.cluster.status.as_ref().unwrap_or(&empty);
     let recorded = status.ledger.clone().unwrap_or_default();
@@ -67,13 +64,13 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         FoundingStep::Record => record(founders(&observed.cluster), recorded),
         FoundingStep::RestoreStatus(record) => {
             let known = record.cluster_id.as_deref().and_then(|id| id.parse().ok());
-            founded(observed, record.founding, recorded, known, false, now)
+            founded(observed, record.founding, recorded, known, false)
         }
         FoundingStep::RestoreMirror(founding) => {
-            founded(observed, founding, recorded, cluster_id(status), true, now)
+            founded(observed, founding, recorded, cluster_id(status), true)
         }
         FoundingStep::Done => match recorded.founding.clone() {
-            Some(founding) => founded(observed, founding, recorded, cluster_id(status), false, now),
+            Some(founding) => founded(observed, founding, recorded, cluster_id(status), false),
             None => halted(recorded, status, "the ledger holds no founding".to_owned()),
         },
     }
@@ -134,7 +131,6 @@ fn founded(
     mut ledger: Ledger,
     known: Option<ClusterId>,
     mirror_is_new: bool,
-    now: Timestamp,
 ) -> Plan {
     let recorded = member_ids(&ledger.slots);
     let verdict = identity(&observed.snapshot, known, &recorded);
@@ -169,7 +165,7 @@ fn founded(
     Plan {
         mirror: (!in_place).then_some(record),
         mirror_is_new,
-        requeue: pace(observed, healthy, now),
+        requeue: pace(observed, healthy),
         ledger,
         cluster_id,
         halt: None,
@@ -179,18 +175,15 @@ fn founded(
     }
 }
 
-fn pace(observed: &Observed, healthy: usize, now: Timestamp) -> Duration {
+fn pace(observed: &Observed, healthy: usize) -> Duration {
     let members = observed.snapshot.members.len();
     if members > 0 && healthy == members {
-        return STEADY;
+        STEADY
+    } else if observed.snapshot.answers().next().is_some() {
+        STARTING
+    } else {
+        AWAITING
     }
-    let stored = observed.cluster.status.as_ref();
-    let stored = stored.map_or(&[][..], |status| &status.conditions);
-    let shortest = match observed.snapshot.answers().next() {
-        Some(_) => STARTING,
-        None => AWAITING,
-    };
-    patience(stored, ETCD_HEALTHY, now, shortest)
 }
 
 fn member_ids(slots: &[Slot]) -> BTreeMap<String, MemberId> {
