@@ -35,6 +35,7 @@ pub mod network;
 pub mod packages;
 pub mod process;
 pub mod progress;
+pub mod release;
 pub mod rootfs;
 pub mod seed;
 pub mod seed_access;

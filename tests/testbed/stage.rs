@@ -4,21 +4,23 @@
 //! The operator runs inside the seed's network namespace, where the machines are and nothing else
 //! can be reached.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use super::loadbalancer::LoadBalancer;
 use super::machine::Machine;
 use super::network::Network;
-use super::process::{Process, Spawn};
 use super::progress::{self, say};
+use super::release::{Release, Replica};
 use super::rootfs::{self, Rootfs, Software};
 use super::seed::{Options, Seed};
 use super::state::StateDir;
@@ -29,24 +31,38 @@ const SEED: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 const POLL: Duration = Duration::from_millis(200);
 /// Namespace of the ControlPlanes.
 pub const NAMESPACE: &str = "clusters";
-/// Namespace of the operator.
-const OPERATOR_NAMESPACE: &str = "seedbed-system";
 
 /// A running stage. It goes away with its state folder.
 pub struct Stage {
     pub state: StateDir,
     pub network: Network,
     pub seed: Seed,
+    pub release: Release,
     rootfs: Rootfs,
     program: PathBuf,
+    // The pods of each machine.
+    pod_routes: Mutex<BTreeMap<Ipv4Addr, Ipv4Net>>,
 }
 
 /// A machine of a ControlPlane: name and address.
 pub type Inventory = Vec<(String, Ipv4Addr)>;
 
 impl Stage {
-    /// Builds what is missing, and starts network and seed with the CustomResourceDefinitions.
+    /// Builds what is missing, starts network and seed, and installs the chart.
     pub fn start(state: &StateDir) -> Result<Self> {
+        Self::start_with(state, Options::default())
+    }
+
+    /// The same; the seed writes down every request (`Seed::audit_log`).
+    pub fn start_audited(state: &StateDir) -> Result<Self> {
+        let options = Options {
+            audit_log: true,
+            ..Options::default()
+        };
+        Self::start_with(state, options)
+    }
+
+    fn start_with(state: &StateDir, options: Options) -> Result<Self> {
         let program = program()?;
         let rootfs = rootfs::prepare(&Software::built()?)?;
         let network = Network::create(state)?;
@@ -54,50 +70,27 @@ impl Stage {
         let options = Options {
             listen: IpAddr::V4(SEED),
             netns: Some(netns),
-            ..Options::default()
+            ..options
         };
         let seed = Seed::start_blocking(state, &options)?;
-        let stage = Self {
+        progress::output(seed.kubectl()?.args(["create", "namespace", NAMESPACE]))?;
+        let release = Release::install(&seed, &[NAMESPACE])?;
+        let established = ["wait", "--for=condition=Established", "--timeout=60s"];
+        progress::output(seed.kubectl()?.args(established).args(["crd", "--all"]))?;
+        Ok(Self {
             state: state.clone(),
             network,
             seed,
+            release,
             rootfs,
             program,
-        };
-        stage.install()?;
-        Ok(stage)
+            pod_routes: Mutex::default(),
+        })
     }
 
-    /// The definitions and the namespaces.
-    fn install(&self) -> Result<()> {
-        let crds = self.state.join("crds.yaml");
-        std::fs::write(
-            &crds,
-            progress::output(Command::new(&self.program).arg("crds"))?,
-        )?;
-        self.kubectl(&["apply", "-f", &path(&crds)?])?;
-        let established = "--for=condition=Established";
-        self.kubectl(&["wait", established, "--timeout=60s", "-f", &path(&crds)?])?;
-        for namespace in [NAMESPACE, OPERATOR_NAMESPACE] {
-            self.kubectl(&["create", "namespace", namespace])?;
-        }
-        Ok(())
-    }
-
-    /// Starts one replica of the operator.
-    pub fn operator(&self, replica: &str) -> Result<Process> {
-        let mut command = Command::new(&self.program);
-        command
-            .arg("operator")
-            .args(["--watch-namespaces", NAMESPACE])
-            .args(["--replica-name", replica])
-            .args(["--health-address", "127.0.0.1:0"])
-            .env("KUBECONFIG", self.seed.admin_kubeconfig());
-        let how = Spawn {
-            netns: self.seed.netns().map(str::to_owned),
-            ..Spawn::default()
-        };
-        Process::spawn(&self.state, replica, &command, &how)
+    /// Starts one replica of the operator, as the chart's Deployment would.
+    pub fn operator(&self, replica: &str) -> Result<Replica> {
+        self.release.start(&self.program, replica)
     }
 
     /// Runs kubectl on the seed as admin.
@@ -138,19 +131,22 @@ impl Stage {
     /// Makes a machine that boots from its Secret, with its pods reachable for the others. It is
     /// off.
     pub fn machine(&self, control_plane: &str, name: &str, address: Ipv4Addr) -> Result<Machine> {
-        let user_data = self.user_data(control_plane, name)?;
-        let machine = Machine::create(
-            &self.state,
-            &self.network,
-            &self.rootfs,
-            name,
-            address,
-            &user_data,
-        )?;
-        let [first, second, _, last] = address.octets();
-        let pods = Ipv4Addr::new(first, second, 64 + last - 10, 0);
-        self.network
-            .route_pods(ipnet::Ipv4Net::new(pods, 24)?, address)?;
+        self.machine_from(name, address, &self.user_data(control_plane, name)?)
+    }
+
+    /// The same with any user data.
+    pub fn machine_from(&self, name: &str, address: Ipv4Addr, user_data: &[u8]) -> Result<Machine> {
+        let (state, network) = (&self.state, &self.network);
+        let machine = Machine::create(state, network, &self.rootfs, name, address, user_data)?;
+        let mut routes = self
+            .pod_routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        routes.insert(address, pods_of(address)?);
+        // All of them: this machine knows none of the others' yet.
+        for (via, pods) in &*routes {
+            self.network.route_pods(*pods, *via)?;
+        }
         Ok(machine)
     }
 
@@ -190,6 +186,19 @@ impl Stage {
     }
 }
 
+/// The addresses of the pods on the machine at this address, as `examples/ha.yaml` hands them out.
+pub fn pods_of(machine: Ipv4Addr) -> Result<Ipv4Net> {
+    let [first, second, _, last] = machine.octets();
+    let number = last
+        .checked_sub(10)
+        .filter(|number| *number < 64)
+        .with_context(|| format!("{machine}: the last number has to be 10 to 73"))?;
+    Ok(Ipv4Net::new(
+        Ipv4Addr::new(first, second, 64 + number, 0),
+        24,
+    )?)
+}
+
 /// A condition's status.
 pub fn condition_of<'a>(object: &'a Value, condition: &str) -> Option<&'a str> {
     let conditions = object["status"]["conditions"].as_array()?;
@@ -225,10 +234,6 @@ fn program() -> Result<PathBuf> {
         );
     }
     Ok(program)
-}
-
-fn path(path: &Path) -> Result<String> {
-    Ok(path.to_str().context("the path is not UTF-8")?.to_owned())
 }
 
 /// Says how long something took.

@@ -104,7 +104,8 @@ pub fn kubectl(machine: &Machine, arguments: &[&str]) -> Result<String> {
     machine.exec(&[&["kubectl", "--kubeconfig", ADMIN], arguments].concat())
 }
 
-fn prepare(machine: &Machine) -> Result<()> {
+/// Puts in what the Kubernetes packages bring beside the programs.
+pub fn prepare(machine: &Machine) -> Result<()> {
     let folder = machine.file("/usr/lib/systemd/system/kubelet.service.d");
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("10-kubeadm.conf"), DROP_IN)?;

@@ -25,6 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use self::disk::Disk;
 use super::{
+    netns,
     network::Network,
     process::{Process, Recorded, Spawn},
     progress,
@@ -189,7 +190,19 @@ impl Machine {
             let _ = kill_process(leader, Signal::KILL);
         }
         running.kill()?;
+        self.forget_kernel_state()?;
         cgroup::remove(&self.cgroup)
+    }
+
+    /// What the kernel of a real machine forgets without power: packet filters and the pods'
+    /// bridge. Here it would stay in the network namespace.
+    fn forget_kernel_state(&self) -> Result<()> {
+        let inside = |program: &str| netns::command(Some(&self.namespace), program);
+        progress::output(inside("nft").args(["flush", "ruleset"]))?;
+        if progress::output(inside("ip").args(["link", "show", "cni0"])).is_ok() {
+            progress::output(inside("ip").args(["link", "delete", "cni0"]))?;
+        }
+        Ok(())
     }
 
     /// Shuts it down in order, as a person would before maintenance; waits up to `timeout`.
