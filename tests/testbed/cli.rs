@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use super::progress::say;
 use super::seed_access::Access;
 use super::state::{self, StateDir};
-use super::{Component, build, cache, demo, machine, process, up};
+use super::{Component, bench, build, cache, demo, machine, process, up};
 
 /// Processes that are machines have names of this form in the records and logs.
 const MACHINE: &str = "machine-";
@@ -66,6 +66,8 @@ enum Action {
         #[arg(long)]
         once: bool,
     },
+    /// Measure how fast, frugal and small Seedbed is (with --release).
+    Bench(bench::Arguments),
 }
 
 /// Runs the command on the command line.
@@ -85,6 +87,7 @@ pub fn run() -> Result<()> {
         Action::Kubectl { arguments } => kubectl(&name, &arguments),
         Action::Paths => paths(&name),
         Action::Demo { once } => demo::demo(&name, once),
+        Action::Bench(arguments) => bench::bench(&arguments),
     }
 }
 

@@ -22,6 +22,7 @@
     reason = "the testbed waits for real processes and is a program of its own"
 )]
 
+pub mod bench;
 pub mod build;
 pub mod cache;
 pub mod cli;

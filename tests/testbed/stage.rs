@@ -220,7 +220,7 @@ pub fn wait<T>(limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Resul
 }
 
 /// The operator's program: beside this one, where Cargo puts it.
-fn program() -> Result<PathBuf> {
+pub fn program() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own
         .parent()

@@ -1,0 +1,44 @@
+//! The ControlPlanes that benchmarks apply.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::super::stage::NAMESPACE;
+
+/// Addresses of machines that do not exist.
+pub const SILENT: &str = "198.18.128.0/17";
+
+/// A ControlPlane of three machines that do not exist; `number` is below 8000 and makes its
+/// addresses its own.
+pub fn without_machines(name: &str, number: usize) -> Value {
+    let address = |index: usize| {
+        let host = 256 + number * 4 + index;
+        format!("198.18.{}.{}", 128 + host / 256, host % 256)
+    };
+    let machine = |index: usize| json!({"name": format!("cp-{index}"), "address": address(index)});
+    json!({
+        "apiVersion": "seedbed.dev/v1alpha1",
+        "kind": "ControlPlane",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "version": "v1.37.1",
+            "endpoint": {"host": format!("{name}.example.net")},
+            "replicas": 3,
+            "machines": [machine(1), machine(2), machine(3)],
+            "network": {"podCIDRs": ["10.244.0.0/16"], "serviceCIDRs": ["10.96.0.0/12"]},
+        },
+    })
+}
+
+/// The ControlPlane of the demo, with machines, under another name.
+pub fn with_machines(name: &str) -> Result<Value> {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ha.yaml");
+    let text = std::fs::read_to_string(&example)
+        .with_context(|| format!("cannot read {}", example.display()))?;
+    let mut object: Value = serde_saphyr::from_str(&text).context("examples/ha.yaml")?;
+    object["metadata"]["name"] = name.into();
+    object["metadata"]["namespace"] = NAMESPACE.into();
+    Ok(object)
+}
