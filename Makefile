@@ -17,6 +17,7 @@ demo: ## a live three-node control plane on this machine; ARGS=--once tears it d
 test: ## every check and test, the cheapest first; GROUP="unit rendering" runs only these
 	@tests/run.sh $(GROUP)
 
-bench: ## benchmarks, written to docs/benchmarks.md
+bench: ## the benchmarks of docs/benchmarks.md; ARGS=latency runs only that one
 	@tests/testbed/prerequisites.sh
-	cargo run --locked --quiet --release --example testbed -- bench $(ARGS)
+	cargo build --locked --release --bins --example testbed
+	$${CARGO_TARGET_DIR:-target}/release/examples/testbed bench $(ARGS)
