@@ -11,6 +11,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use super::error::Error;
 use super::names;
+use super::pace::Changes;
 use crate::crd::{EtcdCluster, KeyAlgorithm};
 use crate::etcd::{EtcdClients, EtcdCredentials};
 use crate::kube_ext::events::Events;
@@ -34,6 +35,8 @@ pub struct Context {
     pub mirrors: Mirrors,
     /// Targets whose objects were seen in place.
     pub in_place: InPlace,
+    /// When each status changed last.
+    pub changes: Changes,
     etcd: Pool<EtcdClients>,
     target: Pool<KeyPair>,
 }
@@ -48,6 +51,7 @@ impl Context {
             metrics,
             mirrors: Mirrors::default(),
             in_place: InPlace::default(),
+            changes: Changes::default(),
             etcd: Pool::default(),
             target: Pool::default(),
         }
@@ -118,6 +122,7 @@ impl Context {
         self.target.forget(uid);
         self.mirrors.forget(uid);
         self.in_place.forget(uid);
+        self.changes.forget(uid);
     }
 
     async fn own_certificate(

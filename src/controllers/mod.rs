@@ -13,8 +13,10 @@ pub mod etcd_cluster;
 pub mod fields;
 pub mod names;
 pub mod node_pool;
+mod pace;
 mod report;
 mod run;
+mod turn;
 
 pub use run::run;
 

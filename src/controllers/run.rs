@@ -12,7 +12,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, DeserializeGuard};
+use kube::core::{ApiResource, DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, predicates, reflector};
@@ -21,10 +21,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::conditions::{Conditions, READY, RECONCILING, Reason, STALLED};
 use super::context::Context;
 use super::error::{Error, ErrorClass};
+use super::turn::{Turn, Turns};
 use super::{control_plane, etcd_cluster, names, node_pool};
 use crate::crd::{ControlPlane, EtcdCluster, NodePool};
 use crate::runtime::backoff::Backoff;
@@ -48,6 +50,7 @@ trait Reconciled:
     /// Looks at one object; answers when to look again.
     fn reconcile(
         object: Arc<Self>,
+        turn: &mut Turn,
         context: &Context,
     ) -> impl Future<Output = Result<Duration, Error>> + Send;
 
@@ -64,8 +67,12 @@ trait Reconciled:
 impl Reconciled for ControlPlane {
     const KIND: &'static str = "ControlPlane";
 
-    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Duration, Error> {
-        control_plane::reconcile(object, context).await
+    async fn reconcile(
+        object: Arc<Self>,
+        turn: &mut Turn,
+        context: &Context,
+    ) -> Result<Duration, Error> {
+        control_plane::reconcile(object, turn, context).await
     }
 
     fn with_owned(
@@ -75,7 +82,9 @@ impl Reconciled for ControlPlane {
     ) -> Controller<DeserializeGuard<Self>> {
         let ours = watcher::Config::default().labels(names::LABEL_CONTROL_PLANE);
         let clusters = Api::<EtcdCluster>::namespaced(context.client.clone(), namespace);
-        let secrets = Api::<Secret>::namespaced(context.client.clone(), namespace);
+        // Only that one has changed: what is in it is read when it is needed.
+        let secrets =
+            Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
         controller
             .owns(clusters, watcher::Config::default())
             .owns(secrets, ours)
@@ -85,15 +94,23 @@ impl Reconciled for ControlPlane {
 impl Reconciled for EtcdCluster {
     const KIND: &'static str = "EtcdCluster";
 
-    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Duration, Error> {
-        etcd_cluster::reconcile(object, context).await
+    async fn reconcile(
+        object: Arc<Self>,
+        turn: &mut Turn,
+        context: &Context,
+    ) -> Result<Duration, Error> {
+        etcd_cluster::reconcile(object, turn, context).await
     }
 }
 
 impl Reconciled for NodePool {
     const KIND: &'static str = "NodePool";
 
-    async fn reconcile(object: Arc<Self>, context: &Context) -> Result<Duration, Error> {
+    async fn reconcile(
+        object: Arc<Self>,
+        _turn: &mut Turn,
+        context: &Context,
+    ) -> Result<Duration, Error> {
         node_pool::reconcile(object, context).await
     }
 }
@@ -140,6 +157,7 @@ pub async fn run(
 /// What one controller needs beside the object.
 struct Driver<K: Reconciled> {
     context: Arc<Context>,
+    turns: Turns,
     failures: Backoff<reflector::ObjectRef<DeserializeGuard<K>>>,
 }
 
@@ -162,15 +180,17 @@ fn drive<K: Reconciled>(
         // Our own writes to the status change nothing that a reconcile would look at.
         .predicate_filter(predicates::generation, Default::default());
     let controller = Controller::for_stream(stream, reader)
-        .with_config(Config::default().concurrency(concurrency))
+        // Not bounded here but by turns.
+        .with_config(Config::default().concurrency(0))
         .graceful_shutdown_on(shutdown.clone().cancelled_owned());
     let controller = K::with_owned(controller, context, namespace);
     let driver = Arc::new(Driver::<K> {
         context: Arc::clone(context),
+        turns: Turns::new(concurrency),
         failures: Backoff::default(),
     });
     controller
-        .run(reconcile::<K>, failed::<K>, driver)
+        .run(in_a_task::<K>, failed::<K>, driver)
         .for_each(|result| {
             if let Err(ControllerError::QueueError(error)) = result {
                 tracing::warn!(kind = K::KIND, %error, "a watch failed; it is tried again");
@@ -191,6 +211,15 @@ fn noticed<K: Reconciled>(
     }
 }
 
+/// The controller polls every running reconcile whenever one of them moves, and all of them on
+/// one thread: so each is a task of its own.
+async fn in_a_task<K: Reconciled>(
+    guarded: Arc<DeserializeGuard<K>>,
+    driver: Arc<Driver<K>>,
+) -> Result<Action, Error> {
+    AbortOnDropHandle::new(tokio::spawn(reconcile(guarded, driver))).await?
+}
+
 async fn reconcile<K: Reconciled>(
     guarded: Arc<DeserializeGuard<K>>,
     driver: Arc<Driver<K>>,
@@ -200,6 +229,7 @@ async fn reconcile<K: Reconciled>(
         return Ok(Action::await_change());
     }
     let context = &driver.context;
+    let mut turn = driver.turns.next().await;
     let object = match &guarded.0 {
         Ok(object) => Arc::new(object.clone()),
         Err(invalid) => {
@@ -208,7 +238,9 @@ async fn reconcile<K: Reconciled>(
         }
     };
     let began = context.clock.monotonic();
-    let result = tokio::time::timeout(DEADLINE, K::reconcile(object, context)).await;
+    // Boxed: those that wait for their turn do not hold the room for all of it.
+    let reconciled = Box::pin(K::reconcile(object, &mut turn, context));
+    let result = tokio::time::timeout(DEADLINE, reconciled).await;
     context
         .metrics
         .reconciled(K::KIND, context.clock.monotonic().saturating_sub(began));

@@ -14,7 +14,6 @@ pub mod resolve;
 mod secrets;
 mod status;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use super::conditions::Reason;
 use super::context::Context;
 use super::error::Error;
 use super::report::{Fence, report};
+use super::turn::Turn;
 use crate::crd::ControlPlane;
 use crate::kube_ext::owner::controller_reference;
 
@@ -34,7 +34,11 @@ use crate::kube_ext::owner::controller_reference;
 const MOST_BATCHES: usize = 4;
 
 /// Looks at one ControlPlane; answers when to look again.
-pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<Duration, Error> {
+pub async fn reconcile(
+    object: Arc<ControlPlane>,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Duration, Error> {
     if object.spec.paused == Some(true) {
         act::pause_etcd(&object, context).await?;
         return tell(&object, None, None, &Progress::Paused, context).await;
@@ -50,10 +54,14 @@ pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<D
             return tell(&object, None, Some(&observed), &progress, context).await;
         }
     };
-    let progress = match carry_out(&resolved, &mut observed, context).await? {
+    let outcome = carry_out(&resolved, &mut observed, context).await?;
+    observed.expiries =
+        plan::pki_state(&observed, &resolved.control_plane).expiries(&resolved.control_plane);
+    let progress = match outcome {
         Ok(published) => {
-            let uid = object.uid().unwrap_or_default();
-            let live = live::look(&uid, &resolved.control_plane, &published.pki, context).await?;
+            // Keys and user data are not kept while machines are waited for.
+            observed.secrets.clear();
+            let live = look(&object, &resolved, &published, turn, context).await?;
             Progress::Published {
                 live,
                 revisions: published.revisions,
@@ -69,6 +77,25 @@ pub async fn reconcile(object: Arc<ControlPlane>, context: &Context) -> Result<D
         context,
     )
     .await
+}
+
+/// Asks the machines, except right after their configs were published for the first time: none can
+/// have booted, and who waits for the configs is told at once.
+async fn look(
+    object: &ControlPlane,
+    resolved: &Resolved,
+    published: &Published,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<live::Live, Error> {
+    // These rows are there since it was first said that the configs are published.
+    let rows = object.status.as_ref().map(|status| &status.machines[..]);
+    if rows.unwrap_or_default().is_empty() {
+        return Ok(live::Live::default());
+    }
+    let uid = object.uid().unwrap_or_default();
+    let looking = live::look(&uid, &resolved.control_plane, &published.pki, context);
+    turn.away(looking).await
 }
 
 /// Plans and acts until nothing is left to write.
@@ -125,22 +152,16 @@ async fn tell(
         object,
         resolved,
         etcd: observed.and_then(|observed| observed.etcd.as_ref()),
-        expiries: expiries(resolved, observed),
+        expiries: observed.map(|observed| &observed.expiries),
         progress,
         now: context.clock.now(),
     };
     let said = status::status(&facts);
     report(object, object.status.as_ref(), &said, Fence::None, context).await?;
-    Ok(status::requeue(&facts, &said.0))
-}
-
-fn expiries(
-    resolved: Option<&Resolved>,
-    observed: Option<&observe::Observed>,
-) -> BTreeMap<String, jiff::Timestamp> {
-    let (Some(resolved), Some(observed)) = (resolved, observed) else {
-        return BTreeMap::new();
-    };
-    let control_plane = &resolved.control_plane;
-    plan::pki_state(observed, control_plane).expiries(control_plane)
+    let changed = object.status.as_ref() != Some(&said.0);
+    let uid = object.uid().unwrap_or_default();
+    let quiet = context
+        .changes
+        .quiet(&uid, changed, context.clock.monotonic());
+    Ok(status::requeue(&facts, &said.0, quiet))
 }

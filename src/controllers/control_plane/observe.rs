@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -23,6 +24,8 @@ pub struct Observed {
     pub secrets: BTreeMap<String, Secret>,
     pub etcd: Option<EtcdCluster>,
     pub contents: Contents,
+    /// When each certificate expires; filled in from the Secrets once nothing is left to write.
+    pub expiries: BTreeMap<String, Timestamp>,
 }
 
 /// Reads all of it.
@@ -61,6 +64,7 @@ pub async fn observe(object: Arc<ControlPlane>, context: &Context) -> Result<Obs
         secrets,
         etcd,
         contents,
+        expiries: BTreeMap::new(),
     })
 }
 

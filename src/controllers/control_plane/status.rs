@@ -16,6 +16,7 @@ use crate::controllers::conditions::{
 };
 use crate::controllers::fields::ProblemReason;
 use crate::controllers::names;
+use crate::controllers::pace::pause;
 use crate::crd::{
     CertificatesStatus, ControlPlane, ControlPlaneStatus, EtcdCluster, MachineStatus,
 };
@@ -63,9 +64,16 @@ pub struct Facts<'a> {
     pub object: &'a ControlPlane,
     pub resolved: Option<&'a Resolved>,
     pub etcd: Option<&'a EtcdCluster>,
-    pub expiries: BTreeMap<String, Timestamp>,
+    pub expiries: Option<&'a BTreeMap<String, Timestamp>>,
     pub progress: &'a Progress,
     pub now: Timestamp,
+}
+
+impl Facts<'_> {
+    fn first_to_expire(&self) -> Option<(&String, &Timestamp)> {
+        let all = self.expiries.into_iter().flatten();
+        all.min_by_key(|(_, expiry)| **expiry)
+    }
 }
 
 /// The status as it shall be, and what of it is news.
@@ -88,7 +96,7 @@ pub fn status(facts: &Facts<'_>) -> (ControlPlaneStatus, Vec<EventSpec>) {
         let voters = etcd.replicas.unwrap_or(0);
         status.etcd_members = Some(format!("{}/{voters}", etcd.ready_replicas.unwrap_or(0)));
     }
-    if let Some((name, expiry)) = facts.expiries.iter().min_by_key(|(_, expiry)| **expiry) {
+    if let Some((name, expiry)) = facts.first_to_expire() {
         status.certificates = Some(CertificatesStatus {
             earliest_expiry: Some(expiry.to_string()),
             earliest_expiry_of: Some(name.clone()),
@@ -205,7 +213,7 @@ fn stalled(conditions: &mut Conditions, problems: &[Problem]) {
 }
 
 fn certificates(conditions: &mut Conditions, facts: &Facts<'_>) {
-    let Some((name, expiry)) = facts.expiries.iter().min_by_key(|(_, expiry)| **expiry) else {
+    let Some((name, expiry)) = facts.first_to_expire() else {
         return;
     };
     let left = expiry.duration_since(facts.now);
@@ -311,8 +319,9 @@ fn up_to_date(conditions: &mut Conditions, control_plane: &domain::ControlPlane,
     conditions.set(UP_TO_DATE, behind.is_empty(), reason, behind.join("; "));
 }
 
-/// How long until the next look, when nothing happens before.
-pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
+/// How long until the next look, when nothing happens before; `quiet` is for how long the status
+/// has not changed.
+pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus, quiet: Duration) -> Duration {
     match facts.progress {
         Progress::Paused => Duration::from_secs(600),
         Progress::Stalled(problems) => {
@@ -323,15 +332,11 @@ pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus) -> Duration {
                 STALLED_PERIOD
             }
         }
-        Progress::Awaiting(..) => Duration::from_secs(5),
+        Progress::Awaiting(..) => pause(Duration::from_secs(5), quiet),
+        Progress::Published { .. } if is_true(&status.conditions, READY) => Duration::from_secs(30),
         Progress::Published { live, .. } => {
-            if is_true(&status.conditions, READY) {
-                Duration::from_secs(30)
-            } else if live.api_servers.values().any(Option::is_some) {
-                Duration::from_secs(1)
-            } else {
-                Duration::from_secs(5)
-            }
+            let answers = live.api_servers.values().any(Option::is_some);
+            pause(Duration::from_secs(if answers { 1 } else { 3 }), quiet)
         }
     }
 }

@@ -11,10 +11,13 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::ResourceExt;
+
 use super::conditions::{PAUSED, READY, RECONCILING, STALLED};
 use super::context::Context;
 use super::error::Error;
 use super::report::{Fence, not_yet_supported, report};
+use super::turn::Turn;
 use crate::crd::EtcdCluster;
 
 /// A cluster that nothing is done for is looked at again after this time.
@@ -23,7 +26,11 @@ const WHY_NOT_YET: &str = "an EtcdCluster on machines of its own is not supporte
                            of Seedbed yet; use the stacked etcd of a ControlPlane";
 
 /// Looks at one EtcdCluster; answers when to look again.
-pub async fn reconcile(cluster: Arc<EtcdCluster>, context: &Context) -> Result<Duration, Error> {
+pub async fn reconcile(
+    cluster: Arc<EtcdCluster>,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Duration, Error> {
     let now = context.clock.now();
     let stored = cluster.status.as_ref();
     if observe::owner(&cluster).is_none() {
@@ -37,7 +44,7 @@ pub async fn reconcile(cluster: Arc<EtcdCluster>, context: &Context) -> Result<D
         report(&*cluster, stored, &said, Fence::ResourceVersion, context).await?;
         return Ok(IDLE_PERIOD);
     }
-    let observed = observe::observe(cluster, context).await?;
+    let observed = observe::observe(cluster, turn, context).await?;
     let plan = plan::plan(&observed);
     act::act(&observed, &plan, context).await?;
     let said = status::status(&observed, &plan, now);
@@ -51,5 +58,10 @@ pub async fn reconcile(cluster: Arc<EtcdCluster>, context: &Context) -> Result<D
         context,
     )
     .await?;
-    Ok(plan.requeue)
+    let changed = read.status.as_ref() != Some(&said.0);
+    let uid = read.uid().unwrap_or_default();
+    let quiet = context
+        .changes
+        .quiet(&uid, changed, context.clock.monotonic());
+    Ok(plan.pause(quiet))
 }

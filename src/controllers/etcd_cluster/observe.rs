@@ -10,6 +10,7 @@ use kube::{Api, Resource, ResourceExt};
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::controllers::names;
+use crate::controllers::turn::Turn;
 use crate::crd::{EtcdCluster, Founding, FoundingMember};
 use crate::etcd::{EtcdApi, MemberEndpoint};
 use crate::kube_ext::owner::controller_of;
@@ -47,7 +48,11 @@ pub enum Mirror {
 }
 
 /// Reads all of it.
-pub async fn observe(watched: Arc<EtcdCluster>, context: &Context) -> Result<Observed, Error> {
+pub async fn observe(
+    watched: Arc<EtcdCluster>,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Observed, Error> {
     let settled = ledger_settled(&watched) && context.mirrors.agrees(&watched);
     let cluster = if settled {
         watched
@@ -69,11 +74,11 @@ pub async fn observe(watched: Arc<EtcdCluster>, context: &Context) -> Result<Obs
         mirror,
     };
     match recorded {
-        Some(founding) => match snapshot(&observed.cluster, &founding, context).await? {
+        Some(founding) => match snapshot(&observed.cluster, &founding, turn, context).await? {
             Ok(snapshot) => observed.snapshot = snapshot,
             Err(why) => observed.unasked = Some(why),
         },
-        None => observed.answered = answered_before(&observed.cluster, context).await?,
+        None => observed.answered = answered_before(&observed.cluster, turn, context).await?,
     }
     Ok(observed)
 }
@@ -143,7 +148,11 @@ async fn published(cluster: &EtcdCluster, context: &Context) -> Result<bool, Err
 
 /// Asks the machines before a founding, but only under a CA that the user brought: nobody can
 /// have a certificate of a CA that was made for this cluster.
-async fn answered_before(cluster: &EtcdCluster, context: &Context) -> Result<bool, Error> {
+async fn answered_before(
+    cluster: &EtcdCluster,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<bool, Error> {
     let api: Api<Secret> = context.api(cluster);
     let name = names::etcd_ca(&cluster.name_any());
     let ca = api
@@ -155,7 +164,7 @@ async fn answered_before(cluster: &EtcdCluster, context: &Context) -> Result<boo
         return Ok(false);
     }
     let would_be = founders(cluster);
-    Ok(snapshot(cluster, &would_be, context)
+    Ok(snapshot(cluster, &would_be, turn, context)
         .await?
         .is_ok_and(|snapshot| snapshot.answers().next().is_some()))
 }
@@ -184,6 +193,7 @@ pub fn founders(cluster: &EtcdCluster) -> Founding {
 async fn snapshot(
     cluster: &EtcdCluster,
     founding: &Founding,
+    turn: &mut Turn,
     context: &Context,
 ) -> Result<Result<Snapshot, String>, Error> {
     let clients = match context.etcd_clients(cluster).await? {
@@ -208,7 +218,7 @@ async fn snapshot(
         }
     });
     Ok(Ok(Snapshot {
-        members: join_all(probes).await,
+        members: turn.away(join_all(probes)).await,
     }))
 }
 

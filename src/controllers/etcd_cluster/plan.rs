@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::observe::{Mirror, Observed, founders};
+use crate::controllers::pace::pause;
 use crate::crd::{EtcdClusterStatus, Founding, Ledger, Slot};
 use crate::domain::{ClusterId, MemberId};
 use crate::membership::{
@@ -27,7 +28,18 @@ pub struct Plan {
     pub freeze: Option<Freeze>,
     /// Every founder is healthy by its own answer.
     pub healthy: usize,
+    /// The shortest pause until the next look.
     pub requeue: Duration,
+}
+
+impl Plan {
+    /// How long until the next look, when the status has not changed for `quiet`.
+    pub fn pause(&self, quiet: Duration) -> Duration {
+        if self.requeue == STEADY {
+            return STEADY;
+        }
+        pause(self.requeue, quiet)
+    }
 }
 
 /// A healthy cluster is asked again after this time.
