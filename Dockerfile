@@ -2,7 +2,8 @@
 FROM rust:1.95.0-slim-bookworm AS build
 # The etcd client is generated from protobuf files; the C compiler and CMake build aws-lc.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends cmake g++ make protobuf-compiler \
+    && apt-get install --yes --no-install-recommends \
+        ca-certificates cmake g++ make protobuf-compiler \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /seedbed
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
@@ -12,8 +13,8 @@ COPY build build
 COPY tests/testbed/program.rs tests/testbed/program.rs
 RUN build/release.sh /out
 
-# The program and the C library of the build stage, whose resolver handles search domains,
-# nsswitch and TCP fallback as every other pod's does.
+# The program, the public CAs and the C library of the build stage, whose resolver handles search
+# domains, nsswitch and TCP fallback as every other pod's does.
 FROM scratch
 COPY --from=build /out/ /
 USER 65532:65532

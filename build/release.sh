@@ -20,13 +20,13 @@ fi
 [ $# -gt 0 ] || exit 0
 
 # The program, the C library that it is linked to (whose resolver reads resolv.conf, hosts and
-# nsswitch.conf) and nothing else: no shell, no package manager.
+# nsswitch.conf), the public CAs and nothing else: no shell, no package manager.
 out=$1
 install -D -m 0755 "$binary" "$out/usr/local/bin/seedbed"
 ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
     install -D -m 0755 "$library" "$out$library"
 done
-mkdir -p "$out/etc"
+install -D -m 0644 /etc/ssl/certs/ca-certificates.crt "$out/etc/ssl/certs/ca-certificates.crt"
 echo 'hosts: files dns' >"$out/etc/nsswitch.conf"
 echo 'seedbed:x:65532:65532::/:/sbin/nologin' >"$out/etc/passwd"
 echo 'seedbed:x:65532:' >"$out/etc/group"
