@@ -457,13 +457,11 @@ async fn check_rights(release: &Release<'_>, clients: &Clients) -> Result<()> {
         .filter(|row| row.place == Place::Watched)
         .count();
     ensure!(wider.len() == rows, "{wider:?}");
-    ensure!(
-        wider.iter().any(|missing| missing.to_string().starts_with(
-            "RBAC does not allow get, list, watch, create, update, patch on secrets in namespace \
-             elsewhere"
-        )),
-        "{wider:?}"
-    );
+    let secrets = PERMISSIONS.iter().find(|row| row.resource == "secrets");
+    let verbs = secrets.context("a row for Secrets")?.verbs.join(", ");
+    let message = format!("RBAC does not allow {verbs} on secrets in namespace elsewhere");
+    let told = |missing: &Missing| missing.to_string().starts_with(&message);
+    ensure!(wider.iter().any(told), "{wider:?}");
 
     release.helm(&[
         "upgrade",

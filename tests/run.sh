@@ -12,7 +12,7 @@ group rendering   layout crds conditions examples machine_config manifests_golde
 group cloud-init  cloud_init_schema
 group kubeadm     pki_oracle kubeadm_files_oracle kubeadm_objects_oracle
 group api-server  crd_admission lease chart target_apply
-group operator    operator_seed
+group operator    operator_seed status_cli
 group testbed     testbed_selftest testbed_interrupt testbed_machines
 group machines    machine_config_boots
 group image       image_build
