@@ -84,6 +84,25 @@ impl Network {
         Ok(namespace)
     }
 
+    /// Plugs this machine itself into the switch, so that programs on it reach the machines. Nothing
+    /// is forwarded: the machines reach this address and no other of this machine's networks.
+    pub fn attach_host(&self, address: Ipv4Addr) -> Result<()> {
+        let port = port(address);
+        let namespace = self.namespace(SWITCH_NAME);
+        let inside = format!("h{}", &port[1..]);
+        self.state.undo_later(&["ip", "link", "delete", &inside])?;
+        let host = |arguments: &str| {
+            let mut ip = std::process::Command::new("ip");
+            progress::output(ip.args(arguments.split(' '))).map(drop)
+        };
+        host(&format!(
+            "link add {inside} type veth peer name {port} netns {namespace}"
+        ))?;
+        self.ip(SWITCH_NAME, &format!("link set {port} master br0 up"))?;
+        host(&format!("addr add {address}/{PREFIX} dev {inside}"))?;
+        host(&format!("link set {inside} up"))
+    }
+
     /// Sends the pod addresses `pods` to the machine at `via`, from every namespace but the
     /// machine's own, as a cloud's route controller would.
     pub fn route_pods(&self, pods: Ipv4Net, via: Ipv4Addr) -> Result<()> {

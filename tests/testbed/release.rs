@@ -36,8 +36,38 @@ pub struct Release {
 }
 
 impl Release {
-    /// Installs the chart for these namespaces, which exist.
-    pub fn install(access: &Access, watched: &[&str]) -> Result<Self> {
+    /// Has the release, its namespace, `namespaces` and the definitions deleted with the state
+    /// folder, for a seed that stays.
+    pub fn remove_later(access: &Access, namespaces: &[&str]) -> Result<()> {
+        let kubectl = access.kubectl()?;
+        let program = kubectl
+            .get_program()
+            .to_str()
+            .context("the path is not UTF-8")?;
+        let kubeconfig = access.admin_kubeconfig();
+        let kubeconfig = kubeconfig.to_str().context("the path is not UTF-8")?;
+        let delete = |what: &[&str]| {
+            let how = [
+                program,
+                "--kubeconfig",
+                kubeconfig,
+                "delete",
+                "--ignore-not-found",
+            ];
+            access.state().undo_later(&[&how[..], what].concat())
+        };
+        // The last one recorded runs first.
+        delete(&[
+            "crd",
+            "controlplanes.seedbed.dev",
+            "etcdclusters.seedbed.dev",
+            "nodepools.seedbed.dev",
+        ])?;
+        delete(&[&["namespace", NAMESPACE], namespaces].concat())
+    }
+
+    /// Installs the chart for these namespaces, which exist; `values` are further arguments.
+    pub fn install(access: &Access, watched: &[&str], values: &[&str]) -> Result<Self> {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/seedbed");
         let mut helm = netns::command(access.netns(), build::program(Component::Helm, "helm")?);
         for (variable, folder) in [
@@ -55,7 +85,8 @@ impl Release {
             .args([
                 "--set",
                 &format!("watchNamespaces={{{}}}", watched.join(",")),
-            ]);
+            ])
+            .args(values);
         progress::output(&mut helm)?;
         let mut get = access.kubectl()?;
         get.args(["-n", NAMESPACE, "get", "deployment", NAME, "-o", "json"]);

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
@@ -12,7 +14,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::seed_pki::{Files, write_kubeconfig};
+use super::seed_pki::{Files, write_kubeconfig, write_private};
 use super::state::StateDir;
 use super::{Component, build, netns, progress};
 
@@ -58,6 +60,37 @@ impl Access {
             state: state.clone(),
             saved,
         }))
+    }
+
+    /// A seed that somebody else runs: the current context of `kubeconfig`, copied into `state`.
+    pub fn existing(state: &StateDir, kubeconfig: &str) -> Result<Self> {
+        let files = Files::in_dir(state.join("seed"));
+        std::fs::create_dir_all(state.join("seed"))?;
+        let mut view = Command::new(build::program(Component::Kubernetes, "kubectl")?);
+        view.env("KUBECONFIG", kubeconfig).args([
+            "config",
+            "view",
+            "--raw",
+            "--minify",
+            "--flatten",
+            "--output",
+            "json",
+        ]);
+        let text = progress::output(&mut view)
+            .with_context(|| format!("KUBECONFIG={kubeconfig} has no usable current context"))?;
+        let config: serde_json::Value = serde_json::from_str(&text)?;
+        let cluster = &config["clusters"][0]["cluster"];
+        let server = cluster["server"]
+            .as_str()
+            .context("the kubeconfig names no server")?;
+        let ca = cluster["certificate-authority-data"]
+            .as_str()
+            .context("the kubeconfig holds no certificate authority; add one")?;
+        std::fs::write(files.ca(), BASE64.decode(ca)?)?;
+        write_private(&files.admin_kubeconfig(), &text)?;
+        let access = Self::new(state.clone(), server.to_owned(), None);
+        access.save()?;
+        Ok(access)
     }
 
     /// The state folder it runs in.

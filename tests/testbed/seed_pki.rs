@@ -139,7 +139,7 @@ pub(super) fn write_kubeconfig(
     write_private(file, &serde_saphyr::to_string(&config)?)
 }
 
-fn write_private(file: &Path, text: &str) -> Result<()> {
+pub(super) fn write_private(file: &Path, text: &str) -> Result<()> {
     use std::io::Write;
 
     let mut opened = std::fs::File::options()

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,11 +19,13 @@ use serde_json::Value;
 
 use super::loadbalancer::LoadBalancer;
 use super::machine::Machine;
+use super::netns;
 use super::network::Network;
 use super::progress::{self, say};
 use super::release::{Release, Replica};
 use super::rootfs::{self, Rootfs, Software};
 use super::seed::{Options, Seed};
+use super::seed_access::Access;
 use super::state::StateDir;
 
 /// Where the seed listens and the operator runs.
@@ -32,20 +35,39 @@ const POLL: Duration = Duration::from_millis(200);
 /// Namespace of the ControlPlanes.
 pub const NAMESPACE: &str = "clusters";
 
-/// A running stage. It goes away with its state folder.
+/// A running stage with a seed of its own. It goes away with its state folder.
 pub struct Stage {
-    pub state: StateDir,
-    pub network: Network,
     pub seed: Seed,
+    place: Place,
+}
+
+/// A seed, embedded or somebody's own, with the chart installed, and machines if there can be any.
+pub struct Place {
+    pub state: StateDir,
+    access: Access,
     pub release: Release,
-    rootfs: Rootfs,
     program: PathBuf,
+    ground: Option<Ground>,
+}
+
+/// What machines stand on.
+struct Ground {
+    network: Network,
+    rootfs: Rootfs,
     // The pods of each machine.
     pod_routes: Mutex<BTreeMap<Ipv4Addr, Ipv4Net>>,
 }
 
 /// A machine of a ControlPlane: name and address.
 pub type Inventory = Vec<(String, Ipv4Addr)>;
+
+impl Deref for Stage {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
 
 impl Stage {
     /// Builds what is missing, starts network and seed, and installs the chart.
@@ -63,29 +85,84 @@ impl Stage {
     }
 
     fn start_with(state: &StateDir, options: Options) -> Result<Self> {
-        let program = program()?;
-        let rootfs = rootfs::prepare(&Software::built()?)?;
-        let network = Network::create(state)?;
-        let netns = network.attach("seed", SEED)?;
+        let ground = Ground::prepare(state)?;
+        let netns = ground.network.attach("seed", SEED)?;
         let options = Options {
             listen: IpAddr::V4(SEED),
             netns: Some(netns),
             ..options
         };
         let seed = Seed::start_blocking(state, &options)?;
-        progress::output(seed.kubectl()?.args(["create", "namespace", NAMESPACE]))?;
-        let release = Release::install(&seed, &[NAMESPACE])?;
-        let established = ["wait", "--for=condition=Established", "--timeout=60s"];
-        progress::output(seed.kubectl()?.args(established).args(["crd", "--all"]))?;
+        let place = Place::furnish((*seed).clone(), Some(ground), &[])?;
+        Ok(Self { seed, place })
+    }
+
+    /// A seed alone, at an address that this network namespace has: no machines.
+    pub fn without_machines(state: &StateDir) -> Result<Self> {
+        let options = Options {
+            listen: IpAddr::V4(SEED),
+            ..Options::default()
+        };
+        let seed = Seed::start_blocking(state, &options)?;
+        let place = Place::furnish((*seed).clone(), None, &[])?;
+        Ok(Self { seed, place })
+    }
+}
+
+impl Ground {
+    fn prepare(state: &StateDir) -> Result<Self> {
         Ok(Self {
-            state: state.clone(),
-            network,
-            seed,
-            release,
-            rootfs,
-            program,
+            rootfs: rootfs::prepare(&Software::built()?)?,
+            network: Network::create(state)?,
             pod_routes: Mutex::default(),
         })
+    }
+}
+
+impl Place {
+    /// The seed of somebody's own kubeconfig. What is installed there goes away with the state
+    /// folder. The operator runs on this machine, which is plugged into the machines' network.
+    pub fn on(access: Access, machines: bool) -> Result<Self> {
+        let ground = machines
+            .then(|| Ground::prepare(access.state()))
+            .transpose()?;
+        if let Some(ground) = &ground {
+            ground.network.attach_host(SEED)?;
+        }
+        Release::remove_later(&access, &[NAMESPACE])?;
+        Self::furnish(access, ground, &["--set", "replicas=0"])
+    }
+
+    /// Makes the namespace and installs the chart.
+    fn furnish(access: Access, ground: Option<Ground>, values: &[&str]) -> Result<Self> {
+        let program = program()?;
+        progress::output(access.kubectl()?.args(["create", "namespace", NAMESPACE]))?;
+        let release = Release::install(&access, &[NAMESPACE], values)?;
+        let established = ["wait", "--for=condition=Established", "--timeout=60s"];
+        progress::output(access.kubectl()?.args(established).args(["crd", "--all"]))?;
+        Ok(Self {
+            state: access.state().clone(),
+            access,
+            release,
+            program,
+            ground,
+        })
+    }
+
+    /// Talking to the seed.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Whether machines can be booted here.
+    pub fn has_machines(&self) -> bool {
+        self.ground.is_some()
+    }
+
+    fn ground(&self) -> Result<&Ground> {
+        self.ground
+            .as_ref()
+            .context("there are no machines here: that needs root")
     }
 
     /// Starts one replica of the operator, as the chart's Deployment would.
@@ -93,9 +170,18 @@ impl Stage {
         self.release.start(&self.program, replica)
     }
 
+    /// Runs a command of the program itself on the seed; also one that answers by its exit code.
+    pub fn seedbed(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = netns::command(self.access.netns(), &self.program);
+        command
+            .env("KUBECONFIG", self.access.admin_kubeconfig())
+            .args(arguments);
+        Ok(String::from_utf8(command.output()?.stdout)?)
+    }
+
     /// Runs kubectl on the seed as admin.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        progress::output(self.seed.kubectl()?.args(arguments))
+        progress::output(self.access.kubectl()?.args(arguments))
     }
 
     /// The machines of a ControlPlane as the seed has it.
@@ -136,23 +222,30 @@ impl Stage {
 
     /// The same with any user data.
     pub fn machine_from(&self, name: &str, address: Ipv4Addr, user_data: &[u8]) -> Result<Machine> {
-        let (state, network) = (&self.state, &self.network);
-        let machine = Machine::create(state, network, &self.rootfs, name, address, user_data)?;
-        let mut routes = self
-            .pod_routes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let Ground {
+            network,
+            rootfs,
+            pod_routes,
+        } = self.ground()?;
+        let machine = Machine::create(&self.state, network, rootfs, name, address, user_data)?;
+        let mut routes = pod_routes.lock().unwrap_or_else(PoisonError::into_inner);
         routes.insert(address, pods_of(address)?);
         // All of them: this machine knows none of the others' yet.
         for (via, pods) in &*routes {
-            self.network.route_pods(*pods, *via)?;
+            network.route_pods(*pods, *via)?;
         }
         Ok(machine)
     }
 
     /// Starts the load balancer at `endpoint` in front of all machines.
     pub fn load_balancer(&self, endpoint: Ipv4Addr, machines: &Inventory) -> Result<LoadBalancer> {
-        LoadBalancer::start(&self.state, &self.network, endpoint, 6443, machines)
+        LoadBalancer::start(
+            &self.state,
+            &self.ground()?.network,
+            endpoint,
+            6443,
+            machines,
+        )
     }
 
     /// Waits until a condition of a ControlPlane is true; the error is its whole status.
@@ -180,7 +273,7 @@ impl Stage {
     /// Runs kubectl on the target through its kubeconfig Secret.
     pub fn target(&self, control_plane: &str, arguments: &[&str]) -> Result<String> {
         let kubeconfig = self.target_kubeconfig(control_plane)?;
-        let mut kubectl = self.seed.kubectl()?;
+        let mut kubectl = self.access.kubectl()?;
         kubectl.env("KUBECONFIG", kubeconfig).args(arguments);
         progress::output(&mut kubectl)
     }
