@@ -79,7 +79,7 @@ impl State {
             "version": "v1.37.1",
             "etcdCluster": "prod",
             "certificates": {"earliestExpiry": "2027-11-22T08:00:03Z",
-                             "earliestExpiryOf": "apiserver of cp-1"},
+                             "earliestExpiryOf": "prod-cp-1-certs/apiserver.crt"},
             "machines": [machine(1), machine(2), machine(3)],
             "conditions": [],
         });
@@ -132,11 +132,11 @@ impl State {
             why.push(format!("cp-{n}: {message}"));
             state.machine_down(n, &message);
             state.member_down(n, "it does not answer: connection refused");
-            let slots = &mut state.etcd.as_mut().unwrap()["status"]["ledger"]["slots"];
+            let slots = &mut state.etcd()["ledger"]["slots"];
             slots[n - 1]["started"] = json!(false);
         }
         let why = why.join("; ");
-        let etcd = &mut state.etcd.as_mut().unwrap()["status"];
+        let etcd = state.etcd();
         etcd["clusterID"] = Value::Null;
         etcd["conditions"] = json!([condition("EtcdHealthy", "False", "AwaitingMachines", "")]);
         state.set(
@@ -155,6 +155,11 @@ impl State {
             "not every Node is registered",
         );
         state
+    }
+
+    /// Status of the EtcdCluster.
+    fn etcd(&mut self) -> &mut Value {
+        &mut self.etcd.as_mut().expect("has an EtcdCluster")["status"]
     }
 
     fn set(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
@@ -178,7 +183,7 @@ impl State {
     }
 
     fn member_down(&mut self, number: usize, message: &str) {
-        let status = &mut self.etcd.as_mut().unwrap()["status"];
+        let status = self.etcd();
         let row = &mut status["members"][number - 1];
         *row = json!({"name": row["name"], "machine": row["machine"], "healthy": false,
                       "message": message});
@@ -207,8 +212,9 @@ fn check(name: &str, state: &State, exit_code: u8) {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/status/{name}.txt"));
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &text).unwrap();
+        let folder = path.parent().expect("has a folder");
+        std::fs::create_dir_all(folder).expect("can be made");
+        std::fs::write(&path, &text).expect("can be written");
     }
     let stored = std::fs::read_to_string(&path).expect("a golden text; run with UPDATE=1");
     assert_eq!(text, stored, "{name}; run with UPDATE=1");
@@ -230,7 +236,7 @@ fn changed_spec() {
 fn waiting_for_the_founding() {
     let mut state = State::ready();
     state.control_plane["status"]["machines"] = json!([]);
-    state.etcd.as_mut().unwrap()["status"] = Value::Null;
+    *state.etcd() = Value::Null;
     state.secrets = Some(["prod-ca", "prod-etcd"].map(str::to_owned).into());
     let why = "waiting for the founding of etcd to be recorded";
     state.not_ready("AwaitingFounding", why);
@@ -254,7 +260,7 @@ fn starting() {
     );
     state.machine_down(3, "nothing listens at 198.18.0.13:6443");
     state.member_down(3, "it does not answer: connection refused");
-    let etcd = &mut state.etcd.as_mut().unwrap()["status"];
+    let etcd = state.etcd();
     etcd["ledger"]["slots"][2]["started"] = json!(false);
     etcd["conditions"] = json!([condition("EtcdHealthy", "False", "MachinesStarting", "")]);
     let why = "cp-2: the API server is not ready; cp-3: nothing listens at 198.18.0.13:6443";
@@ -294,12 +300,20 @@ fn ready_without_a_network_plugin() {
 }
 
 #[test]
+fn ready_with_an_older_version() {
+    let mut state = State::ready();
+    let why = "cp-2 runs v1.37.0";
+    state.set("UpToDate", "False", "Degraded", why);
+    check("ready-outdated", &state, 0);
+}
+
+#[test]
 fn degraded() {
     let mut state = State::ready();
     let message = "nothing listens at 198.18.0.13:6443";
     state.machine_down(3, message);
     state.member_down(3, "it does not answer: timed out after 2s");
-    let etcd = &mut state.etcd.as_mut().unwrap()["status"];
+    let etcd = state.etcd();
     etcd["conditions"] = json!([condition("EtcdHealthy", "False", "Degraded", "")]);
     state.not_ready("Degraded", &format!("cp-3: {message}"));
     state.set(
@@ -323,8 +337,8 @@ fn quorum_lost() {
         "the API server at 198.18.0.11:6443 is not ready: [-]etcd failed",
     );
     state.member_down(1, "it knows no leader");
-    state.etcd.as_mut().unwrap()["status"]["members"][0]["id"] = json!("8e9e05c521646941");
-    let etcd = &mut state.etcd.as_mut().unwrap()["status"];
+    state.etcd()["members"][0]["id"] = json!("8e9e05c521646941");
+    let etcd = state.etcd();
     etcd["conditions"] = json!([condition("EtcdHealthy", "False", "QuorumLost", "")]);
     state.not_ready("Degraded", "cp-1: is not ready; cp-2: silent; cp-3: silent");
     state.set(
@@ -370,7 +384,7 @@ fn stalled_by_a_missing_input() {
 fn stalled_by_etcd() {
     let mut state = State::ready();
     let why = "members answer with different cluster IDs: 5b2c3a1f00d1e2f3 on cp-1; 77aa on cp-2";
-    let etcd = &mut state.etcd.as_mut().unwrap()["status"];
+    let etcd = state.etcd();
     etcd["conditions"] = json!([
         condition("Stalled", "True", "SplitBrain", why),
         condition("EtcdHealthy", "False", "SplitBrain", why)

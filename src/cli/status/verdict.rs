@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use crate::controllers::conditions::{
-    AVAILABLE, ETCD_HEALTHY, PAUSED, READY, RECONCILING, Reason, STALLED,
+    AVAILABLE, ETCD_HEALTHY, PAUSED, READY, RECONCILING, Reason, STALLED, UP_TO_DATE,
 };
 use crate::crd::{ControlPlane, ControlPlaneStatus, EtcdCluster, EtcdClusterStatus, MachineStatus};
 use crate::domain::NodeName;
@@ -248,8 +248,8 @@ fn unseen(view: &View) -> (String, String, String) {
         _ => "new, the operator has not looked at it yet",
     };
     let act = format!(
-        "nobody; if this stays so for a minute, see that the operator runs and watches namespace \
-         {namespace}"
+        "nobody; if this stays so for a minute, see whether the operator runs, watches namespace \
+         {namespace}, and what it logs"
     );
     (is.to_owned(), "the operator looks at it".to_owned(), act)
 }
@@ -276,7 +276,10 @@ fn stalled(view: &View) -> (String, String, String) {
 fn ready(view: &View) -> (String, String, String) {
     let unready = |machine: &&MachineStatus| machine.node_ready == Some(false);
     let unready = names(view.machines().filter(unready));
-    let act = if unready.is_empty() {
+    let outdated = |c: &Condition| c.type_ == UP_TO_DATE && c.status == "False";
+    let act = if view.conditions().iter().any(outdated) {
+        "you, see below; machines keep what they have booted from".to_owned()
+    } else if unready.is_empty() {
         "nobody".to_owned()
     } else {
         format!(
