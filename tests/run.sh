@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 groups() {
     cat <<'END'
 group unit        lib
-group rendering   layout crds conditions examples machine_config manifests_golden render_cli
+group rendering   layout docs crds conditions examples machine_config manifests_golden render_cli
 group cloud-init  cloud_init_schema
 group kubeadm     pki_oracle kubeadm_files_oracle kubeadm_objects_oracle
 group api-server  crd_admission lease chart target_apply
