@@ -179,7 +179,7 @@ fn drive<K: Reconciled>(
         .applied_objects()
         // Our own writes to the status change nothing that a reconcile would look at.
         .predicate_filter(predicates::generation, Default::default());
-    let controller = Controller::for_stream(stream, reader)
+    let controller = Controller::for_stream(stream, reader.clone())
         // Not bounded here but by turns.
         .with_config(Config::default().concurrency(0))
         .graceful_shutdown_on(shutdown.clone().cancelled_owned());
@@ -189,14 +189,27 @@ fn drive<K: Reconciled>(
         turns: Turns::new(concurrency),
         failures: Backoff::default(),
     });
-    controller
+    let running = controller
         .run(in_a_task::<K>, failed::<K>, driver)
         .for_each(|result| {
             if let Err(ControllerError::QueueError(error)) = result {
                 tracing::warn!(kind = K::KIND, %error, "a watch failed; it is tried again");
             }
             ready(())
-        })
+        });
+    let shutdown = shutdown.clone();
+    async move {
+        let mut running = Box::pin(running);
+        // kube's controller waits for its first list for ever, also when asked to stop. Until then
+        // no reconcile has begun, so that there is none to wait for.
+        tokio::select! {
+            biased;
+            () = &mut running => return,
+            _ = reader.wait_until_ready() => {}
+            () = shutdown.cancelled() => return,
+        }
+        running.await;
+    }
 }
 
 /// Counts failures of the main watch, and forgets what was kept for objects that are gone.
