@@ -1,5 +1,6 @@
 //! The operator against a real seed, with machines that do not answer: what it writes, and what it
 //! leaves alone.
+#![allow(clippy::disallowed_methods, reason = "tests wait for real processes")]
 
 #[path = "support/audit.rs"]
 mod audit;
@@ -11,7 +12,6 @@ mod operator_ground;
 mod operator_objects;
 #[path = "testbed/mod.rs"]
 mod testbed;
-#[allow(dead_code, reason = "a part is enough here")]
 #[path = "support/user_data.rs"]
 mod user_data;
 

@@ -12,7 +12,7 @@ group rendering   layout docs crds conditions examples machine_config manifests_
 group cloud-init  cloud_init_schema
 group kubeadm     pki_oracle kubeadm_files_oracle kubeadm_objects_oracle
 group api-server  crd_admission lease chart target_apply
-group operator    operator_seed status_cli
+group operator    operator_seed operator_seed_faults status_cli
 group testbed     testbed_selftest testbed_interrupt testbed_machines
 group machines    machine_config_boots
 group image       image_build

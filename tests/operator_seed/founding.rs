@@ -1,6 +1,6 @@
 //! A cluster is founded once, whatever is lost.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use seedbed::crd::{ControlPlane, EtcdCluster};

@@ -130,7 +130,7 @@ impl Operator {
         if code != 200 {
             bail!("/metrics answered {code}: {text}");
         }
-        let value = |line: &str| Some(line.rsplit_once(' ')?.1.parse::<f64>().ok()?);
+        let value = |line: &str| line.rsplit_once(' ')?.1.parse::<f64>().ok();
         Ok(text
             .lines()
             .filter(|line| line.starts_with(prefix))

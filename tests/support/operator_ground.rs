@@ -63,12 +63,8 @@ impl Ground {
         ground.run_here(test);
     }
 
-    /// Runs one test on a seed of its own.
-    pub fn run_alone(prefix: &str, test: impl AsyncFnOnce(&Ground) -> Result<()> + Send) {
-        Self::start(prefix).expect("a seed").run_here(test);
-    }
-
-    fn run_here(&self, test: impl AsyncFnOnce(&Ground) -> Result<()> + Send) {
+    /// Runs one test on this seed. Panics with the last log lines when it fails.
+    pub fn run_here(&self, test: impl AsyncFnOnce(&Ground) -> Result<()> + Send) {
         let ended = self.inside(|| {
             let executor = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DynamicObject, ListParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, ResourceExt};
@@ -120,6 +120,22 @@ impl Space<'_> {
             plural: plural.to_owned(),
         };
         Api::namespaced_with(self.client.clone(), &self.name, &resource)
+    }
+
+    fn kind(&self, kind: &str) -> Api<DynamicObject> {
+        self.dynamic(kind, &format!("{}s", kind.to_lowercase()))
+    }
+
+    /// One of our objects as it is stored, readable by our types or not.
+    pub async fn raw(&self, kind: &str, name: &str) -> Result<Value> {
+        Ok(serde_json::to_value(self.kind(kind).get(name).await?)?)
+    }
+
+    /// Merges `patch` into one of our objects, whether or not our types fit it.
+    pub async fn raw_patch(&self, kind: &str, name: &str, patch: &Value) -> Result<()> {
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        self.kind(kind).patch(name, &params, &patch).await?;
+        Ok(())
     }
 
     /// A ControlPlane as it is stored, readable by our types or not.
@@ -315,46 +331,68 @@ impl Space<'_> {
 
     /// Starts to note every version of every ControlPlane here.
     pub fn history(&self) -> History {
-        let versions = Arc::<Mutex<Vec<Value>>>::default();
-        let api = self.dynamic("ControlPlane", "controlplanes");
+        History(Recorder::start(
+            self.dynamic("ControlPlane", "controlplanes"),
+        ))
+    }
+}
+
+/// Every version of the objects of one kind, as a watch sees them.
+pub struct Recorder<K> {
+    versions: Arc<Mutex<Vec<K>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl<K> Recorder<K>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    pub fn start(api: Api<K>) -> Self {
+        let versions = Arc::<Mutex<Vec<K>>>::default();
         let noted = Arc::clone(&versions);
         let task = tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
             while let Some(event) = events.next().await {
-                let (watcher::Event::Apply(object) | watcher::Event::InitApply(object)) =
-                    (match event {
-                        Ok(event) => event,
-                        Err(_) => continue,
-                    })
-                else {
-                    continue;
-                };
-                let object = serde_json::to_value(object).expect("an object is JSON");
-                noted
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(object);
+                if let Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event
+                {
+                    noted
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(object);
+                }
             }
         });
-        History { versions, task }
+        Self { versions, task }
+    }
+
+    pub fn versions(&self) -> Vec<K> {
+        self.versions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
-/// Every version of the ControlPlanes of a space, as a watch saw them.
-pub struct History {
-    versions: Arc<Mutex<Vec<Value>>>,
-    task: tokio::task::JoinHandle<()>,
+impl<K> Drop for Recorder<K> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
+
+/// Every version of the ControlPlanes of a space.
+pub struct History(Recorder<DynamicObject>);
 
 impl History {
     /// Checks each version that has a status: all conditions are there, with a reason and the
     /// generation they speak of, and the verdict is never `Current`.
     pub fn check_never_current(&self) -> Result<usize> {
-        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let with_status = versions.iter().filter(|object| !object["status"].is_null());
         let mut count = 0;
-        for object in with_status {
+        for object in self.0.versions() {
+            let object = serde_json::to_value(object)?;
             let status = &object["status"];
+            if status.is_null() {
+                continue;
+            }
             let types: Vec<&str> = status["conditions"]
                 .as_array()
                 .into_iter()
@@ -366,7 +404,7 @@ impl History {
                 let (_, reason, _) = condition(status, kind).context("no reason")?;
                 ensure!(!reason.is_empty(), "{kind} has no reason: {status:#}");
             }
-            if kstatus(object) == "Current" {
+            if kstatus(&object) == "Current" {
                 bail!("nobody would wait any more: {status:#}");
             }
             count += 1;
@@ -375,9 +413,58 @@ impl History {
     }
 }
 
-impl Drop for History {
-    fn drop(&mut self) {
-        self.task.abort();
+/// Notes every version of what is made once and must stay as it is.
+pub struct Constancy {
+    secrets: Recorder<Secret>,
+    etcds: Recorder<EtcdCluster>,
+}
+
+impl Constancy {
+    pub fn start(space: &Space<'_>) -> Self {
+        Self {
+            secrets: Recorder::start(space.api()),
+            etcds: Recorder::start(space.api()),
+        }
+    }
+
+    /// No Secret has ever been replaced or had other data, and no cluster another founding.
+    pub fn check(&self) -> Result<()> {
+        let mut first: BTreeMap<String, Secret> = BTreeMap::new();
+        for secret in self.secrets.versions() {
+            let name = secret.name_any();
+            let before = first.entry(name.clone()).or_insert_with(|| secret.clone());
+            ensure!(
+                before.uid() == secret.uid(),
+                "{name} was deleted and made again"
+            );
+            ensure!(before.data == secret.data, "{name} has changed");
+        }
+        let mut foundings: BTreeMap<String, Founding> = BTreeMap::new();
+        for etcd in self.etcds.versions() {
+            let ledger = etcd
+                .status
+                .as_ref()
+                .and_then(|status| status.ledger.as_ref());
+            let Some(founding) = ledger.and_then(|ledger| ledger.founding.clone()) else {
+                ensure!(
+                    !foundings.contains_key(&etcd.name_any()),
+                    "a founding was forgotten"
+                );
+                continue;
+            };
+            let before = foundings
+                .entry(etcd.name_any())
+                .or_insert_with(|| founding.clone());
+            ensure!(
+                *before == founding,
+                "founded twice: {before:?}, {founding:?}"
+            );
+        }
+        ensure!(
+            !first.is_empty() && !foundings.is_empty(),
+            "nothing was noted"
+        );
+        Ok(())
     }
 }
 
