@@ -1,7 +1,7 @@
 # Thin: every recipe is one command of the project. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench
+.PHONY: help build demo test soak bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -16,6 +16,10 @@ demo: ## a live three-node control plane on this machine; ARGS=--once tears it d
 
 test: ## every check and test, the cheapest first; GROUP="unit rendering" runs only these
 	@tests/run.sh $(GROUP)
+
+soak: ## what takes too long for every run of the end-to-end tests: about half an hour
+	@tests/testbed/prerequisites.sh
+	SEEDBED_SOAK=1 cargo test --locked --test e2e -- any_order operator_killed
 
 bench: ## the benchmarks of docs/benchmarks.md; ARGS=latency runs only that one
 	@tests/testbed/prerequisites.sh

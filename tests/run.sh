@@ -15,6 +15,7 @@ group api-server  crd_admission lease chart target_apply
 group operator    operator_seed operator_seed_faults status_cli
 group testbed     testbed_selftest testbed_interrupt testbed_machines
 group machines    machine_config_boots
+group e2e         e2e
 group image       image_build
 END
 }

@@ -60,7 +60,16 @@ fn bring_up(site: &Site) -> Result<()> {
     converged::settle(&cluster, &operator)?;
     converged::check_secrets_say_existing(&cluster, &machines, &booted_from)?;
     let _operator = converged::check_no_writes(&cluster, &machines, operator)?;
+    check_nothing_was_refused(site)?;
     deletion::check(&cluster, &machines, &before)
+}
+
+/// The chart's Roles allow everything that the operator asks for.
+fn check_nothing_was_refused(site: &Site) -> Result<()> {
+    let mut refused = site.audit.requests()?;
+    refused.retain(|request| request.user == site.stage.release.user() && request.code == 403);
+    ensure!(refused.is_empty(), "{refused:#?}");
+    Ok(())
 }
 
 /// Each API server at its own address, three voters, three Nodes with their marks, kubeadm's

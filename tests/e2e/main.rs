@@ -20,11 +20,13 @@ mod testbed;
 #[path = "../support/user_data.rs"]
 mod user_data;
 
+mod any_order;
 mod bring_up;
 mod cluster;
 mod converged;
 mod deletion;
 mod etcd;
+mod operator_killed;
 mod pods;
 mod site;
 mod watch;
