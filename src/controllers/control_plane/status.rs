@@ -135,6 +135,9 @@ fn of_the_machines(
     let spare = control_plane.spares.iter().map(|machine| MachineStatus {
         name: machine.name.to_string(),
         spare: Some(true),
+        message: Some(
+            "nothing runs here; taking a lost machine's place is not supported yet".to_owned(),
+        ),
         ..MachineStatus::default()
     });
     status.machines = serving.chain(spare).collect();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::controllers::fields::{self, Checker};
-use crate::crd::{EtcdSource, NodeLoss};
+use crate::crd::{EtcdSource, NodeLoss, NodeLossAction};
 use crate::domain::Etcd;
 use crate::manifests::ArgOwner;
 use crate::versions::{Release, etcd_image};
@@ -85,13 +85,17 @@ fn one_kind(checker: &mut Checker, given: &EtcdSource) {
     }
 }
 
+/// Without the removal of members every loss is only reported, and nothing else may be asked for.
 fn node_loss(checker: &mut Checker, path: &str, given: Option<&NodeLoss>) {
-    let given = given.cloned().unwrap_or_default();
-    let timeout_path = format!("{path}.timeout");
-    let timeout = checker.or_default(&timeout_path, given.timeout, "5m".to_owned());
-    let (least, most) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
-    fields::duration(checker, &timeout_path, &timeout, least, most);
-    if given.action.is_none() {
-        checker.note_default(&format!("{path}.action"), &"RemoveMember");
+    let Some(given) = given else { return };
+    if let Some(timeout) = &given.timeout {
+        let (least, most) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
+        fields::duration(checker, &format!("{path}.timeout"), timeout, least, most);
+    }
+    if given.action != Some(NodeLossAction::ReportOnly) {
+        checker.not_yet(
+            path,
+            "leave it out, or set its action to ReportOnly, which is what happens",
+        );
     }
 }

@@ -87,8 +87,6 @@ fn defaults_are_those_of_the_api_and_are_listed() {
             "etcd.dataDir=/var/lib/etcd",
             "etcd.imageRepository=registry.k8s.io",
             "etcd.imageTag=3.7.0-0",
-            "etcd.nodeLoss.action=RemoveMember",
-            "etcd.nodeLoss.timeout=5m",
             "imageRepository=registry.k8s.io",
             "kubeProxy.disabled=false",
             "machineConfig.format=CloudConfig",
@@ -254,6 +252,11 @@ fn capabilities_that_come_later_are_refused_in_words() {
             "spec.certificates.caKeysOnNodes",
         ),
         ("/spec/profile", json!("Hardened"), "spec.profile"),
+        (
+            "/spec/etcd/nodeLoss",
+            json!({"timeout": "10m"}),
+            "spec.etcd.nodeLoss",
+        ),
     ] {
         let found = problems(&[(pointer, value)]);
         assert_eq!(found.len(), 1, "{found:?}");
