@@ -43,6 +43,9 @@ enum Write {
     Failed,
 }
 
+/// How a candidacy ended.
+type Ending = Result<Option<()>, LeaseError>;
+
 /// A candidate on a thread and an executor of its own, which can be frozen and killed like a
 /// process. While it leads it writes all the time.
 struct Contender {
@@ -52,7 +55,7 @@ struct Contender {
     freeze: Sender<Receiver<()>>,
     shutdown: CancellationToken,
     kill: CancellationToken,
-    thread: Option<std::thread::JoinHandle<Option<Result<Option<()>, LeaseError>>>>,
+    thread: Option<std::thread::JoinHandle<Option<Ending>>>,
 }
 
 impl Contender {
