@@ -21,6 +21,13 @@ fn example(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// A manifest of these tests: three plain machines and a spare.
+fn manifest(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/support/manifests")
+        .join(name)
+}
+
 fn seedbed(args: &[&str]) -> Output {
     let output = Command::new(env!("CARGO_BIN_EXE_seedbed"))
         .args(args)
@@ -86,9 +93,9 @@ fn tree(root: &Path) -> BTreeMap<String, (u32, Option<Vec<u8>>)> {
     found
 }
 
-/// An example with a change.
-fn changed(folder: &Path, example_name: &str, change: impl Fn(&str) -> String) -> PathBuf {
-    let text = std::fs::read_to_string(example(example_name)).expect("example");
+/// A manifest with a change.
+fn changed(folder: &Path, manifest: &Path, change: impl Fn(&str) -> String) -> PathBuf {
+    let text = std::fs::read_to_string(manifest).expect("manifest");
     let new = change(&text);
     assert_ne!(text, new, "the change changes nothing");
     let path = folder.join("manifest.yaml");
@@ -158,7 +165,7 @@ fn assert_tree_is_in_user_data(machine: &Path, user_data: &[u8]) {
 fn modes_are_those_of_kubeadm() {
     let folder = tempfile::tempdir().expect("folder");
     let output = folder.path().join("out");
-    rendered(&example("ha.yaml"), &output, None);
+    rendered(&manifest("ha.yaml"), &output, None);
     let tree = tree(&output);
     for (name, mode) in [
         ("cp-1", 0o755),
@@ -197,9 +204,9 @@ fn a_p256_machine_of_profile_standard_fits_the_promised_size() {
     let folder = tempfile::tempdir().expect("folder");
     let (plain, small) = (folder.path().join("plain"), folder.path().join("small"));
     let pki = folder.path().join("pki");
-    rendered(&example("ha.yaml"), &plain, Some(&pki));
+    rendered(&manifest("ha.yaml"), &plain, Some(&pki));
     let budget = format!("spec:\n  machineConfig: {{sizeBudgetBytes: {SIZE_LIMIT}}}");
-    let manifest = changed(folder.path(), "ha.yaml", |text| {
+    let manifest = changed(folder.path(), &manifest("ha.yaml"), |text| {
         text.replacen("spec:", &budget, 1)
     });
     rendered(&manifest, &small, Some(&pki));
@@ -235,7 +242,7 @@ fn a_p256_machine_of_profile_standard_fits_the_promised_size() {
 fn over_budget_publishes_nothing_and_names_files() {
     let folder = tempfile::tempdir().expect("folder");
     let output = folder.path().join("out");
-    let manifest = changed(folder.path(), "ha.yaml", |text| {
+    let manifest = changed(folder.path(), &manifest("ha.yaml"), |text| {
         text.replacen(
             "spec:",
             "spec:\n  machineConfig: {sizeBudgetBytes: 8000}",
@@ -259,8 +266,8 @@ fn a_change_of_one_machine_changes_its_revision_only() {
         let revision = |line: &str| Some(line.split_once("revision ")?.1[..16].to_owned());
         said.lines().filter_map(revision).collect()
     };
-    let before = revisions(&rendered(&example("ha.yaml"), &output, Some(&pki)));
-    let manifest = changed(folder.path(), "ha.yaml", |text| {
+    let before = revisions(&rendered(&manifest("ha.yaml"), &output, Some(&pki)));
+    let manifest = changed(folder.path(), &manifest("ha.yaml"), |text| {
         let kubelet = "- name: cp-2\n    kubeletExtraArgs: [{name: v, value: \"4\"}]";
         text.replace("- name: cp-2", kubelet)
     });
@@ -286,8 +293,8 @@ fn a_change_of_one_machine_changes_its_revision_only() {
 fn machines_that_are_gone_are_removed_and_new_ones_have_to_join() {
     let folder = tempfile::tempdir().expect("folder");
     let (output, pki) = (folder.path().join("out"), folder.path().join("pki"));
-    rendered(&example("ha.yaml"), &output, Some(&pki));
-    let one = changed(folder.path(), "ha.yaml", |text| {
+    rendered(&manifest("ha.yaml"), &output, Some(&pki));
+    let one = changed(folder.path(), &manifest("ha.yaml"), |text| {
         text.replace("replicas: 3", "replicas: 1")
     });
     rendered(&one, &output, Some(&pki));
@@ -297,7 +304,7 @@ fn machines_that_are_gone_are_removed_and_new_ones_have_to_join() {
     let fresh = folder.path().join("fresh");
     let pki = folder.path().join("pki-of-one");
     rendered(&one, &fresh, Some(&pki));
-    let error = refused(&example("ha.yaml"), &fresh, Some(&pki));
+    let error = refused(&manifest("ha.yaml"), &fresh, Some(&pki));
     assert!(error.contains("not in the list of etcd members"), "{error}");
 }
 
@@ -339,9 +346,9 @@ fn foreign_folders_are_left_alone() {
     assert_eq!(tree(folder.path()).len(), 1);
     let output = folder.path().join("out");
     rendered(&example("single.yaml"), &output, None);
-    let error = refused(&example("ha.yaml"), &output, None);
+    let error = refused(&manifest("ha.yaml"), &output, None);
     assert!(error.contains("clusters/lab, not clusters/prod"), "{error}");
-    let pki = changed(folder.path(), "single.yaml", |text| {
+    let pki = changed(folder.path(), &example("single.yaml"), |text| {
         text.replace("lab-1", "pki")
     });
     let error = refused(&pki, &folder.path().join("new"), None);
@@ -353,7 +360,9 @@ fn mistakes_are_named_with_their_field() {
     let folder = tempfile::tempdir().expect("folder");
     let output = folder.path().join("out");
     let error_of = |name: &str, from: &str, to: &str| {
-        let manifest = changed(folder.path(), name, |text| text.replace(from, to));
+        let own = manifest(name);
+        let source = if own.exists() { own } else { example(name) };
+        let manifest = changed(folder.path(), &source, |text| text.replace(from, to));
         refused(&manifest, &output, None)
     };
     for (name, from, to, wanted) in [
@@ -407,7 +416,7 @@ fn mistakes_are_named_with_their_field() {
         !secret.contains("replace-me"),
         "no secret in an error: {secret}"
     );
-    let twice = changed(folder.path(), "single.yaml", |text| {
+    let twice = changed(folder.path(), &example("single.yaml"), |text| {
         format!("{text}---\n{text}")
     });
     let error = refused(&twice, &output, None);
