@@ -10,13 +10,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::error::Error;
-use super::names;
 use super::pace::Changes;
 use crate::crd::{EtcdCluster, KeyAlgorithm};
 use crate::etcd::{EtcdClients, EtcdCredentials};
 use crate::kube_ext::events::Events;
 use crate::pki::inventory::{OperatorIdentity, operator_client};
-use crate::pki::{KeyPair, issue};
+use crate::pki::{Ca, KeyPair, issue, secret_names};
 use crate::runtime::clock::Clock;
 use crate::runtime::metrics::Metrics;
 
@@ -76,7 +75,7 @@ impl Context {
         if let Some(clients) = self.etcd.get(&uid, self.clock.monotonic()) {
             return Ok(Ok(clients));
         }
-        let name = names::etcd_ca(&cluster.name_any());
+        let name = secret_names::ca(&cluster.name_any(), Ca::Etcd);
         let secrets: Api<Secret> = self.api(cluster);
         let found = secrets
             .get_opt(&name)

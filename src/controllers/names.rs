@@ -29,11 +29,6 @@ pub fn etcd_ledger(cluster: &str) -> String {
     format!("{cluster}-etcd-ledger")
 }
 
-/// Name of the Secret with the etcd CA.
-pub fn etcd_ca(cluster: &str) -> String {
-    format!("{cluster}-etcd")
-}
-
 /// Peer URL of the etcd member on a machine.
 pub fn peer_url(address: &str) -> String {
     etcd_url(address, 2380)

@@ -15,6 +15,7 @@ use crate::crd::{EtcdCluster, Founding, FoundingMember};
 use crate::etcd::{EtcdApi, MemberEndpoint};
 use crate::kube_ext::owner::controller_of;
 use crate::membership::{LedgerRecord, MemberView, Snapshot};
+use crate::pki::{Ca, secret_names};
 
 /// Everything that the plan stands on.
 #[derive(Debug)]
@@ -154,7 +155,7 @@ async fn answered_before(
     context: &Context,
 ) -> Result<bool, Error> {
     let api: Api<Secret> = context.api(cluster);
-    let name = names::etcd_ca(&cluster.name_any());
+    let name = secret_names::ca(&cluster.name_any(), Ca::Etcd);
     let ca = api
         .get_opt(&name)
         .await
