@@ -3,7 +3,7 @@ FROM rust:1.95.0-slim-bookworm AS build
 # The etcd client is generated from protobuf files; the C compiler and CMake build aws-lc.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
-        ca-certificates cmake g++ make protobuf-compiler \
+        ca-certificates cmake g++ libprotobuf-dev make protobuf-compiler \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /seedbed
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./

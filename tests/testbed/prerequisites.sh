@@ -29,6 +29,10 @@ find_missing_packages() {
     if has dpkg && has cc && ! [ -e /usr/include/stdlib.h ]; then
         missing_packages="$missing_packages libc6-dev"
     fi
+    # Nor does protoc alone bring the types that every other definition is made of.
+    if has dpkg && ! [ -e /usr/include/google/protobuf/descriptor.proto ]; then
+        missing_packages="$missing_packages libprotobuf-dev"
+    fi
 }
 
 has cargo || other "Rust with cargo: https://rustup.rs (rust-toolchain.toml names the version)"
