@@ -113,6 +113,8 @@ reasons! {
     FoundingHalted
     /// A certificate expires soon or has expired.
     CertificatesExpiring
+    /// A machine has no etcd member and no Node any more, and may be taken away (event only).
+    MachineReleased
     /// Another problem has to be solved first.
     Blocked
     /// The last attempt failed; it is tried again.

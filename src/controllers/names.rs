@@ -16,6 +16,15 @@ pub const CONTENT_MACHINE_CONFIG: &str = "machine-config";
 pub const ANNOTATION_REVISION: &str = "seedbed.dev/revision";
 /// Annotation with the files of a machine config: a JSON object of path to SHA-256.
 pub const ANNOTATION_FILES: &str = "seedbed.dev/files";
+/// Annotation on a machine-config Secret: the machine is confirmed gone; why.
+pub const ANNOTATION_MACHINE_LOST: &str = "seedbed.dev/machine-lost";
+/// Annotation on a machine-config Secret: the machine shall be taken away or imaged anew; why.
+pub const ANNOTATION_RELEASE_REQUESTED: &str = "seedbed.dev/release-requested";
+/// Annotation on a machine-config Secret, by the operator: since when the machine may be taken
+/// away, RFC 3339.
+pub const ANNOTATION_RELEASED: &str = "seedbed.dev/released";
+/// Annotation on a ControlPlane or EtcdCluster: the machine of this name is imaged anew.
+pub const ANNOTATION_REIMAGED: &str = "seedbed.dev/reimaged";
 /// Key of the ledger ConfigMap.
 pub const LEDGER_KEY: &str = "ledger.json";
 

@@ -136,7 +136,8 @@ fn of_the_machines(
         name: machine.name.to_string(),
         spare: Some(true),
         message: Some(
-            "nothing runs here; taking a lost machine's place is not supported yet".to_owned(),
+            "it has no etcd member; it takes the place of a machine that is lost or released"
+                .to_owned(),
         ),
         ..MachineStatus::default()
     });

@@ -212,6 +212,7 @@ fn slots(founding: &Founding, ids: &BTreeMap<String, MemberId>) -> Vec<Slot> {
             generation: 0,
             member_id: id.map(ToString::to_string),
             started: id.is_some(),
+            ..Slot::default()
         }
     };
     founding.members.iter().map(slot).collect()
