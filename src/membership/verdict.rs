@@ -28,7 +28,7 @@ pub enum Identity {
 }
 
 /// Why nothing may be changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Freeze {
     /// Members of different clusters, or not of the recorded one (I18).
     SplitBrain(String),
