@@ -33,6 +33,11 @@ pub fn machine_config_selector(control_plane: &str) -> String {
     format!("{LABEL_CONTROL_PLANE}={control_plane},{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
 }
 
+/// Selector of the machine-config Secrets of all control planes.
+pub fn all_machine_configs() -> String {
+    format!("{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
+}
+
 /// Name of the ConfigMap that mirrors an EtcdCluster's ledger.
 pub fn etcd_ledger(cluster: &str) -> String {
     format!("{cluster}-etcd-ledger")

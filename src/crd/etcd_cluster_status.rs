@@ -145,14 +145,13 @@ pub struct Ledger {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["machine".into()]))]
     pub joins: Vec<Join>,
-    /// When the membership was last changed, RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "super::schema::time")]
-    pub last_change: Option<String>,
     /// When a lost voter was last removed without anybody having asked for it, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::schema::time")]
     pub last_replacement: Option<String>,
+    /// Machines that are imaged anew, as announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reimaged: Option<Announcement>,
 }
 
 /// A machine that was given a member which did not start.
@@ -164,9 +163,18 @@ pub struct Join {
     pub machine: String,
     /// Members that it was given in vain, one after the other.
     pub attempts: i32,
-    /// It has been silent since the last attempt: when it answers, it is tried again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub silent: Option<bool>,
+}
+
+/// The announcement that machines are imaged anew, and which members it is about: those that were
+/// there when it was first seen.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Announcement {
+    /// Value of the annotation `seedbed.dev/reimaged`.
+    #[schemars(length(max = 1024))]
+    pub value: String,
+    /// Generation of the newest member at that time; members after it are not meant.
+    pub generation: i64,
 }
 
 /// How the cluster was founded: once, by these members, under this token.
@@ -252,14 +260,21 @@ pub struct PendingOperation {
     pub target: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 4096))]
     pub reason: Option<String>,
+    /// Nobody asked for it: a voter is removed because it was found lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic: Option<bool>,
     /// When it was recorded, RFC 3339.
     #[schemars(schema_with = "super::schema::time")]
     pub started_at: String,
-    /// Tries so far.
+    /// Tries so far, the running one included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,
+    /// What the last try came to, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
 }
 
 /// A decision and what it stood on.

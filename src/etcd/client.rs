@@ -93,6 +93,14 @@ impl EtcdClients {
         };
         let status = client.status().await.map_err(|error| failed(&error))?;
         let header = status.header().ok_or_else(|| missing("a header"))?;
+        let members = if status.is_learner() {
+            serializable_read(&mut client)
+                .await
+                .map_err(|error| failed(&error))?;
+            Err("a learner has no list of members".to_owned())
+        } else {
+            linearizable_members(&mut client, MemberId(header.member_id())).await
+        };
         Ok(Answer {
             cluster_id: ClusterId(header.cluster_id()),
             member_id: MemberId(header.member_id()),
@@ -104,9 +112,21 @@ impl EtcdClients {
             version: status.version().to_owned(),
             is_learner: status.is_learner(),
             errors: status.errors().to_vec(),
-            members: linearizable_members(&mut client, MemberId(header.member_id())).await,
+            members,
         })
     }
+}
+
+/// The one read that a learner serves; its deadline is that of the whole probe.
+async fn serializable_read(client: &mut Client) -> Result<(), etcd_client::Error> {
+    let options = GetOptions::new()
+        .with_keys_only()
+        .with_limit(1)
+        .with_serializable();
+    client
+        .get("seedbed.dev/probe", Some(options))
+        .await
+        .map(drop)
 }
 
 /// The list of members behind a linearizable read on the same connection: `MemberList` of this

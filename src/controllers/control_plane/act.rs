@@ -11,12 +11,12 @@ use kube::{Api, ResourceExt};
 
 use super::observe::{Observed, etcd_cluster};
 use super::plan::Write;
+use super::release;
 use super::secrets::{SecretMaker, data};
-use super::{etcd, release};
 use crate::controllers::conditions::Reason;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
-use crate::controllers::names;
+use crate::controllers::{ledger, names};
 use crate::crd::{ControlPlane as ControlPlaneObject, EtcdCluster};
 use crate::domain::{ControlPlane, Machine, NodeName};
 use crate::kube_ext::events::EventSpec;
@@ -99,14 +99,14 @@ pub async fn release(
         return Ok(());
     }
     let cluster = etcd_cluster(object, context).await?;
-    let Some(ledger) = etcd::ledger(cluster.as_ref()) else {
+    let Some(recorded) = ledger::founded(cluster.as_ref()) else {
         return Ok(());
     };
     let api: Api<Secret> = context.api(object);
     let name = object.name_any();
     let gone = machines
         .iter()
-        .filter(|machine| etcd::slot(ledger, machine.as_str()).is_none());
+        .filter(|machine| ledger::slot(recorded, machine.as_str()).is_none());
     for machine in gone {
         // The one that says so goes last.
         let certificates = secret_names::machine_certificates(&name, machine);

@@ -7,8 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::ResourceExt;
 
 use super::resolve::choose_serving;
+use crate::controllers::ledger::{self, LedgerMember};
 use crate::controllers::names;
-use crate::crd::{self, EtcdCluster, EtcdClusterSpec, Ledger};
+use crate::crd::{self, EtcdCluster, EtcdClusterSpec};
 use crate::domain::{self, Founding, InitialClusterState, Member};
 
 /// The object as it shall be. Machines that found come first, whatever became of them since: an
@@ -119,23 +120,16 @@ pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
     let status = cluster.status.as_ref()?;
     let ledger = status.ledger.as_ref()?;
     let recorded = ledger.founding.as_ref()?;
-    let url = |machine: &str| {
-        let mut founders = recorded.members.iter();
-        let founder = founders.find(|founder| founder.name == machine);
-        founder.map(|founder| founder.peer_url.clone())
-    };
-    let member = |slot: &crd::Slot| {
-        Some(Member {
-            machine: slot.machine.clone(),
-            name: slot.name.clone().unwrap_or_else(|| slot.machine.clone()),
-            peer_url: slot.peer_url.clone().or_else(|| url(&slot.machine))?,
-            started: slot.started,
-            added: slot.generation > 0,
-        })
+    let member = |member: LedgerMember<'_>| Member {
+        machine: member.slot.machine.clone(),
+        started: member.slot.started,
+        added: member.slot.generation > 0,
+        name: member.name,
+        peer_url: member.peer_url,
     };
     Some(Founding {
         token: recorded.token.clone(),
-        members: ledger.slots.iter().filter_map(member).collect(),
+        members: ledger::members(ledger).map(member).collect(),
         state: match status.cluster_id {
             None => InitialClusterState::New,
             Some(_) => InitialClusterState::Existing,
@@ -150,7 +144,7 @@ pub fn follow(
     control_plane: domain::ControlPlane,
     etcd: Option<&EtcdCluster>,
 ) -> domain::ControlPlane {
-    let Some(ledger) = ledger(etcd) else {
+    let Some(ledger) = ledger::founded(etcd) else {
         return control_plane;
     };
     let first = ledger
@@ -168,22 +162,11 @@ pub fn follow(
     inventory.sort_by_key(position);
     let (machines, spares) = inventory
         .into_iter()
-        .partition(|machine| slot(ledger, machine.name.as_str()).is_some());
+        .partition(|machine| ledger::slot(ledger, machine.name.as_str()).is_some());
     domain::ControlPlane {
         machines,
         spares,
         initial_machine,
         ..control_plane
     }
-}
-
-/// The ledger of a cluster whose founding is recorded.
-pub fn ledger(etcd: Option<&EtcdCluster>) -> Option<&Ledger> {
-    let ledger = etcd?.status.as_ref()?.ledger.as_ref()?;
-    ledger.founding.is_some().then_some(ledger)
-}
-
-/// The member that a machine has.
-pub fn slot<'a>(ledger: &'a Ledger, machine: &str) -> Option<&'a crd::Slot> {
-    ledger.slots.iter().find(|slot| slot.machine == machine)
 }

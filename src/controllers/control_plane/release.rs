@@ -8,15 +8,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::etcd;
 use super::observe::Observed;
-use crate::controllers::names;
+use crate::controllers::{ledger, names};
 use crate::domain::{ControlPlane, NodeName};
 use crate::pki::secret_names;
 
 /// The machines that are to be let go now.
 pub fn due(observed: &Observed, control_plane: &ControlPlane) -> Vec<NodeName> {
-    let Some(ledger) = etcd::ledger(observed.etcd.as_ref()) else {
+    let Some(recorded) = ledger::founded(observed.etcd.as_ref()) else {
         return Vec::new();
     };
     let status = observed.etcd.as_ref().and_then(|etcd| etcd.status.as_ref());
@@ -31,8 +30,8 @@ pub fn due(observed: &Observed, control_plane: &ControlPlane) -> Vec<NodeName> {
         .filter_map(|(name, secret)| {
             let machine: NodeName = secret.labels().get(names::LABEL_MACHINE)?.parse().ok()?;
             let is_config = *name == secret_names::machine_config(&control_plane.name, &machine);
-            let serves =
-                etcd::slot(ledger, machine.as_str()).is_some() || pending == Some(machine.as_str());
+            let serves = ledger::slot(recorded, machine.as_str()).is_some()
+                || pending == Some(machine.as_str());
             let due = is_config
                 && !serves
                 && wanted_gone(secret, &machine)
