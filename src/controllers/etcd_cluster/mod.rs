@@ -13,6 +13,7 @@ mod plan;
 mod status;
 
 pub use observe::MirrorRecord;
+pub use plan::membership::words as operation_in_words;
 
 use std::sync::Arc;
 use std::time::Duration;

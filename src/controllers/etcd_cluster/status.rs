@@ -147,9 +147,7 @@ fn conditions(observed: &Observed, plan: &Plan, stored: &EtcdClusterStatus) -> C
         let settled = settled(&mut conditions, plan, stored);
         match (whole, settled) {
             (false, _) => conditions.set(RECONCILING, true, reason, text.clone()),
-            (true, Some(why)) => {
-                conditions.set(RECONCILING, true, Reason::MembershipChanging, why);
-            }
+            (true, Some((reason, why))) => conditions.set(RECONCILING, true, reason, why),
             (true, None) => conditions.set(RECONCILING, false, Reason::Idle, text.clone()),
         }
     }
@@ -169,7 +167,11 @@ fn conditions(observed: &Observed, plan: &Plan, stored: &EtcdClusterStatus) -> C
 }
 
 /// Says whether something is to be done about the members; what, if so.
-fn settled(conditions: &mut Conditions, plan: &Plan, stored: &EtcdClusterStatus) -> Option<String> {
+fn settled(
+    conditions: &mut Conditions,
+    plan: &Plan,
+    stored: &EtcdClusterStatus,
+) -> Option<(Reason, String)> {
     let membership = plan.membership.as_ref()?;
     if membership.is_settled() {
         conditions.set(MEMBERSHIP_SETTLED, true, Reason::AsDesired, "");
@@ -181,17 +183,18 @@ fn settled(conditions: &mut Conditions, plan: &Plan, stored: &EtcdClusterStatus)
         .find(|c| c.type_ == MEMBERSHIP_SETTLED);
     if let Some(said) = said.filter(|said| membership.is_unsure() && said.status == "False") {
         conditions.adopt(MEMBERSHIP_SETTLED, said);
-        return Some(said.message.clone());
+        return Some((Reason::MembershipChanging, said.message.clone()));
     }
-    let held = membership.pending.is_none() && !membership.decision.held.is_empty();
-    let reason = if held {
-        Reason::StepHeld
-    } else {
+    let reason = if membership.is_changing() {
         Reason::MembershipChanging
+    } else if membership.decision.held.is_empty() {
+        Reason::Degraded
+    } else {
+        Reason::StepHeld
     };
     let text = membership.explanation();
     conditions.set(MEMBERSHIP_SETTLED, false, reason, text.clone());
-    Some(text)
+    Some((reason, text))
 }
 
 fn odd_members(conditions: &mut Conditions, plan: &Plan) {
@@ -278,11 +281,10 @@ fn progress_reason(plan: &Plan) -> Reason {
     let founding = slots
         .iter()
         .any(|slot| slot.generation == 0 && !slot.started);
-    let changing = plan.membership.as_ref().is_some_and(|membership| {
-        membership.pending.is_some()
-            || membership.decision.step.is_some()
-            || membership.facts.learners().next().is_some()
-    });
+    let changing = plan
+        .membership
+        .as_ref()
+        .is_some_and(Membership::is_changing);
     if started == 0 {
         Reason::AwaitingMachines
     } else if founding {

@@ -158,6 +158,13 @@ impl Membership {
         voters.any(|voter| voter.health == Health::Unconfirmed)
     }
 
+    /// A change is under way, or about to be.
+    pub fn is_changing(&self) -> bool {
+        self.pending.is_some()
+            || self.decision.step.is_some()
+            || self.facts.learners().next().is_some()
+    }
+
     /// Nothing is to be done, nothing under way.
     pub fn is_settled(&self) -> bool {
         self.pending.is_none()
