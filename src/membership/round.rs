@@ -40,6 +40,8 @@ pub struct Recorded {
     pub cluster_id: Option<ClusterId>,
     /// One a slot, in the ledger's order.
     pub members: Vec<RecordedMember>,
+    /// IDs of removed members: what answers under one of them is as good as silent (I10).
+    pub tombstones: Vec<MemberId>,
     /// The largest generation ever used.
     pub last_generation: u64,
     /// When a voter was last removed for its silence.
