@@ -23,7 +23,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for one call; a change of membership may take all of it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a whole probe, so that one silent member never delays the verdict on others.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(8);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(6);
 /// A member whose linearizable read takes longer is not healthy (etcd-membership A.2).
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the next part of a snapshot.

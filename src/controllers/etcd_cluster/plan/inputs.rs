@@ -37,6 +37,11 @@ pub fn recorded(status: &EtcdClusterStatus, ledger: &Ledger) -> Recorded {
         members: members.collect(),
         last_generation: u64::try_from(last_generation(ledger)).unwrap_or(0),
         last_loss_removal: last_loss_removal.and_then(|time| time.parse().ok()),
+        tombstones: ledger
+            .tombstones
+            .iter()
+            .filter_map(|id| id.parse().ok())
+            .collect(),
     }
 }
 
