@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::runtime::settings::Settings;
 
 mod crds;
+mod explain;
 mod render;
 pub mod status;
 
@@ -31,6 +32,7 @@ enum Command {
     Crds,
     Render(render::Render),
     Status(status::Status),
+    Explain(explain::Explain),
 }
 
 /// Parses the command line and does what it says.
@@ -38,7 +40,7 @@ pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     let failure = match command {
         // Its exit code 1 has a meaning of its own.
-        Command::Status(_) => ExitCode::from(2),
+        Command::Status(_) | Command::Explain(_) => ExitCode::from(2),
         Command::Operator(_) | Command::Crds | Command::Render(_) => ExitCode::FAILURE,
     };
     let done: Result<ExitCode, Box<dyn Error>> = match command {
@@ -50,6 +52,7 @@ pub fn run() -> ExitCode {
             render::render(&render, &mut io::stdout().lock()).map(|()| ExitCode::SUCCESS)
         }
         Command::Status(args) => status(args),
+        Command::Explain(args) => explain(args),
     };
     match done {
         Ok(code) => code,
@@ -73,6 +76,11 @@ fn choose_crypto() {
 fn status(args: status::Status) -> Result<ExitCode, Box<dyn Error>> {
     choose_crypto();
     crate::runtime::executor()?.block_on(status::status(args, &mut io::stdout()))
+}
+
+fn explain(args: explain::Explain) -> Result<ExitCode, Box<dyn Error>> {
+    choose_crypto();
+    crate::runtime::executor()?.block_on(explain::explain(args, &mut io::stdout()))
 }
 
 fn operator(settings: Settings) -> Result<(), Box<dyn Error>> {

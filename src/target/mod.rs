@@ -35,7 +35,7 @@ pub use desired::{BuildError, Desired, Stage, desired_objects};
 pub use difference::difference;
 pub use node_marks::{NodeChange, NodeMarks, node_marks};
 pub use node_view::NodeView;
-pub use nodes::{mark_nodes, nodes};
+pub use nodes::{mark_nodes, nodes, remove_node};
 
 /// Owner of our fields in the target.
 pub const FIELD_MANAGER: &str = "seedbed/target";
