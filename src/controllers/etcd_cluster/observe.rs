@@ -26,8 +26,8 @@ use crate::pki::{Ca, secret_names};
 /// Everything that the plan stands on.
 #[derive(Debug)]
 pub struct Observed {
-    /// Read from the API server in this reconcile as long as the ledger is incomplete, else the
-    /// watched copy. What follows from an old copy is never stored, so never done: the status is
+    /// Read from the API server in this reconcile until the founding is known to be on record
+    /// twice, else the watched copy. What follows from an old copy is never stored, so never done: the status is
     /// written under the version that was read.
     pub cluster: Arc<EtcdCluster>,
     /// The ledger ConfigMap.
@@ -93,7 +93,7 @@ pub async fn observe(
     context: &Context,
 ) -> Result<Observed, Error> {
     let known = context.mirrors.known(&watched);
-    let (cluster, mirror) = match known.filter(|_| ledger_settled(&watched)) {
+    let (cluster, mirror) = match known.filter(|_| is_founded(&watched)) {
         Some(record) => (watched, Mirror::Agrees(record)),
         None => {
             let cluster = live(&watched, context).await?;
@@ -194,10 +194,8 @@ impl Observed {
     }
 }
 
-fn ledger_settled(cluster: &EtcdCluster) -> bool {
-    cluster.status.as_ref().is_some_and(|status| {
-        status.cluster_id.is_some() && status.ledger.as_ref().is_some_and(|l| l.founding.is_some())
-    })
+fn is_founded(cluster: &EtcdCluster) -> bool {
+    read::founded(Some(cluster)).is_some()
 }
 
 /// The ledger of the status, else what the ConfigMap keeps of it.
