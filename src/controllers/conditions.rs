@@ -39,6 +39,10 @@ types! {
     MACHINE_CONFIGS_PUBLISHED = "MachineConfigsPublished"
     /// Every machine runs what its config says.
     UP_TO_DATE = "UpToDate"
+    /// Every machine that may join has a bootstrap token that is valid.
+    TOKENS_VALID = "TokensValid"
+    /// Every machine of the pool has joined and its Node is Ready.
+    NODES_READY = "NodesReady"
     /// The object is paused.
     PAUSED = "Paused"
 }
@@ -113,6 +117,14 @@ reasons! {
     FoundingHalted
     /// A certificate expires soon or has expired.
     CertificatesExpiring
+    /// The control plane is not there, or none of its API servers is ready.
+    AwaitingControlPlane
+    /// Nodes are being drained before they are deleted; the message names the pods that are left.
+    Draining
+    /// A bootstrap token has expired while its machine had not joined.
+    TokensExpired
+    /// A Node runs another version than its pool, or has joined with an older machine config.
+    Outdated
     /// Another problem has to be solved first.
     Blocked
     /// The last attempt failed; it is tried again.
@@ -296,6 +308,7 @@ impl Conditions {
             STALLED,
             PAUSED,
             MACHINE_CONFIGS_PUBLISHED,
+            TOKENS_VALID,
             ETCD_HEALTHY,
             AVAILABLE,
             READY,

@@ -71,6 +71,7 @@ fn run(contents: &Contents) -> Vec<Command> {
     run.push(program(["systemctl", "enable", "kubelet"]));
     run.push(program(["systemctl", "restart", "kubelet"]));
     user_commands(&mut run, "postCommands", &contents.post_commands);
+    run.extend(contents.joins.then(joined));
     run.push(program(["mkdir", "-p", "/run/cluster-api"]));
     run.push(Command::Line(format!("echo success > {SUCCESS_MARKER}")));
     run
@@ -85,6 +86,14 @@ fn no_amnesia(data_dir: &str) -> Command {
                  empty; it is not started on an empty disk, because that can lose acknowledged \
                  writes\" >&2; exit 1; }";
     program(["/bin/sh", "-c", check, "sh", data_dir])
+}
+
+/// Waits, as `kubeadm join` does, until the kubelet has a certificate of its own, and takes away the
+/// credential that it was asked for with. No limit: the credential is kept valid until then.
+fn joined() -> Command {
+    let wait = "until test -e /var/lib/kubelet/pki/kubelet-client-current.pem; do sleep 1; done; \
+                rm -f /etc/kubernetes/bootstrap-kubelet.conf";
+    program(["/bin/sh", "-c", wait])
 }
 
 /// cloud-init only logs when it cannot write a file, for example for want of its owner, and leaves

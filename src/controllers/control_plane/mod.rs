@@ -11,7 +11,7 @@ mod machine_rows;
 mod observe;
 mod plan;
 pub mod resolve;
-mod secrets;
+pub(super) mod secrets;
 mod status;
 
 use std::sync::Arc;
