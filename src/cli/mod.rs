@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::runtime::settings::Settings;
 
 mod crds;
+mod join_command;
 mod render;
 pub mod status;
 
@@ -29,6 +30,7 @@ enum Command {
     Operator(Box<Settings>),
     /// Print the CustomResourceDefinitions, ready for kubectl apply.
     Crds,
+    JoinCommand(join_command::JoinCommand),
     Render(render::Render),
     Status(status::Status),
 }
@@ -39,13 +41,17 @@ pub fn run() -> ExitCode {
     let failure = match command {
         // Its exit code 1 has a meaning of its own.
         Command::Status(_) => ExitCode::from(2),
-        Command::Operator(_) | Command::Crds | Command::Render(_) => ExitCode::FAILURE,
+        Command::Operator(_)
+        | Command::Crds
+        | Command::JoinCommand(_)
+        | Command::Render(_) => ExitCode::FAILURE,
     };
     let done: Result<ExitCode, Box<dyn Error>> = match command {
         Command::Operator(settings) => operator(*settings).map(|()| ExitCode::SUCCESS),
         Command::Crds => crds::print()
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
+        Command::JoinCommand(args) => join_command(args).map(|()| ExitCode::SUCCESS),
         Command::Render(render) => {
             render::render(&render, &mut io::stdout().lock()).map(|()| ExitCode::SUCCESS)
         }
@@ -73,6 +79,11 @@ fn choose_crypto() {
 fn status(args: status::Status) -> Result<ExitCode, Box<dyn Error>> {
     choose_crypto();
     crate::runtime::executor()?.block_on(status::status(args, &mut io::stdout()))
+}
+
+fn join_command(args: join_command::JoinCommand) -> Result<(), Box<dyn Error>> {
+    choose_crypto();
+    crate::runtime::executor()?.block_on(join_command::join_command(args, &mut io::stdout()))
 }
 
 fn operator(settings: Settings) -> Result<(), Box<dyn Error>> {

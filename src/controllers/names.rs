@@ -23,6 +23,8 @@ pub const CONTENT_TOKENS: &str = "tokens";
 pub const TOKENS_KEY: &str = "tokens.json";
 /// Annotation with the public half of the bootstrap token that a worker's user data names.
 pub const ANNOTATION_TOKEN_ID: &str = "seedbed.dev/token-id";
+/// How long a token of a node pool is valid when its spec does not say.
+pub const TOKEN_TTL: &str = "15m";
 /// Finalizer of a NodePool: its Nodes are drained and deleted before it goes.
 pub const NODE_POOL_FINALIZER: &str = "seedbed.dev/node-pool";
 /// Annotation with the revision of a machine config.

@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod issue;
 mod key;
 mod material;
+mod pin;
 pub mod plan;
 pub mod policy;
 pub mod problem;
@@ -23,4 +24,5 @@ pub mod state;
 
 pub use certificate::Certificate;
 pub use inventory::{CertSpec, Subject, Usage};
+pub use pin::certificate_pins;
 pub use material::{Ca, ClusterPki, KeyPair, Leaf, MachinePki, ServiceAccountKeys};

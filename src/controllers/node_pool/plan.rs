@@ -249,5 +249,3 @@ pub fn pool_of(node: &Node) -> Option<&str> {
         .map(String::as_str)
 }
 
-#[cfg(test)]
-mod tests;

@@ -15,6 +15,7 @@ use crate::controllers::control_plane::resolve as control_plane;
 use crate::controllers::fields::{
     self, Checker, ContentRef, Contents, Problem, ProblemReason, content_references,
 };
+use crate::controllers::names;
 use crate::crd;
 use crate::domain::{self, ControlPlane, dns_subdomain};
 use crate::manifests::{ArgOwner, overlay};
@@ -85,7 +86,7 @@ fn node_pool(
         checker.not_yet("spec.patches", "remove the patches");
     }
     let ttl = spec.token.as_ref().and_then(|token| token.ttl.clone());
-    let ttl = checker.or_default("spec.token.ttl", ttl, "15m".to_owned());
+    let ttl = checker.or_default("spec.token.ttl", ttl, names::TOKEN_TTL.to_owned());
     let ttl = fields::duration(checker, "spec.token.ttl", &ttl, TTL.0, TTL.1);
     let drain = spec.drain.as_ref().and_then(|drain| drain.timeout.clone());
     let drain = checker.or_default("spec.drain.timeout", drain, "10m".to_owned());
