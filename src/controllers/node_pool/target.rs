@@ -50,6 +50,12 @@ pub async fn reach(
     ca: &KeyPair,
     context: &Context,
 ) -> Result<Result<Client, String>, Error> {
+    if let Some(client) = context.target_client(uid) {
+        if target::readyz(&client).await.is_ready() {
+            return Ok(Ok(client));
+        }
+        context.keep_target_client(uid, None);
+    }
     let identity = context.target_identity(uid, ca).await?;
     let mut why = "no machine serves".to_owned();
     for machine in &control_plane.machines {
@@ -62,7 +68,10 @@ pub async fn reach(
         }
         match target::connect(&endpoint, &ca.certificate_pem, &identity) {
             Ok(client) => match target::readyz(&client).await {
-                target::Readiness::Ready => return Ok(Ok(client)),
+                target::Readiness::Ready => {
+                    context.keep_target_client(uid, Some(&client));
+                    return Ok(Ok(client));
+                }
                 target::Readiness::NotReady(text) | target::Readiness::Unreachable(text) => {
                     let text = text.lines().next().unwrap_or_default();
                     why = format!("the API server at {endpoint} is not ready: {text}");
