@@ -67,7 +67,11 @@ fn every_example_resolves() {
             assert!(!resolved.defaults.is_empty());
             found += 1;
         }
-        assert_eq!(found + pools(&name, &documents), 1, "{name} has one ControlPlane, or pools of one");
+        assert_eq!(
+            found + pools(&name, &documents),
+            1,
+            "{name} has one ControlPlane, or pools of one"
+        );
         seen.push(name);
     }
     for name in ["ha.yaml", "minimal.yaml", "production.yaml", "workers.yaml"] {
@@ -78,9 +82,13 @@ fn every_example_resolves() {
 /// Checks the NodePools of a file, which are all of the control plane of `ha.yaml`; 1 if there are
 /// some.
 fn pools(name: &str, found: &[Value]) -> usize {
-    let control_plane: ControlPlane = serde_json::from_value(documents("ha.yaml")[0].clone()).unwrap();
+    let control_plane: ControlPlane =
+        serde_json::from_value(documents("ha.yaml")[0].clone()).unwrap();
     let mut pools = 0;
-    for document in found.iter().filter(|document| document["kind"] == "NodePool") {
+    for document in found
+        .iter()
+        .filter(|document| document["kind"] == "NodePool")
+    {
         let object: NodePool = serde_json::from_value(document.clone()).unwrap();
         let spec = serde_json::to_value(&object.spec).unwrap();
         assert_eq!(spec, document["spec"], "{name}");
@@ -88,7 +96,8 @@ fn pools(name: &str, found: &[Value]) -> usize {
             control_plane: Some(&control_plane),
             ..node_pool::Inputs::default()
         };
-        node_pool::resolve(&object, &inputs).unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
+        node_pool::resolve(&object, &inputs)
+            .unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
         pools = 1;
     }
     pools

@@ -34,7 +34,10 @@ fn files_are_those_of_kubeadm_join() {
     };
     let taints = [
         json!([]),
-        json!([taint("dedicated", Some("web"), "NoSchedule"), taint("gpu", None, "NoExecute")]),
+        json!([
+            taint("dedicated", Some("web"), "NoSchedule"),
+            taint("gpu", None, "NoExecute")
+        ]),
     ];
     let args = [
         json!([]),
@@ -42,7 +45,10 @@ fn files_are_those_of_kubeadm_join() {
     ];
     let mut compared = 0;
     for (taints, args) in taints.iter().flat_map(|t| args.iter().map(move |a| (t, a))) {
-        for socket in ["unix:///run/containerd/containerd.sock", "unix:///var/run/crio/crio.sock"] {
+        for socket in [
+            "unix:///run/containerd/containerd.sock",
+            "unix:///var/run/crio/crio.sock",
+        ] {
             let node = json!({
                 "name": "w-1", "criSocket": socket, "taints": taints, "kubeletExtraArgs": args,
             });
@@ -54,7 +60,10 @@ fn files_are_those_of_kubeadm_join() {
             }
             // kubeadm expects the drop-in from the kubelet's package.
             let drop_in = "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf";
-            let more: Vec<&String> = ours.keys().filter(|path| !theirs.contains_key(*path)).collect();
+            let more: Vec<&String> = ours
+                .keys()
+                .filter(|path| !theirs.contains_key(*path))
+                .collect();
             assert_eq!(more, [drop_in]);
         }
     }
@@ -87,7 +96,11 @@ fn kubeadm(node: &Value) -> Files {
         .arg(&file)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let entries = std::fs::read_dir(&written).unwrap();
     entries.map(|entry| read(&entry.unwrap().path())).collect()
 }
@@ -121,7 +134,9 @@ fn ours(node: &Value, theirs: &Files) -> Files {
     machine["hostname"] = json!("another");
     // What kubeadm finds on this machine, we are told.
     let (_, config) = &theirs["/var/lib/kubelet/config.yaml"];
-    let resolv_conf = config.lines().find_map(|line| line.strip_prefix("resolvConf: "));
+    let resolv_conf = config
+        .lines()
+        .find_map(|line| line.strip_prefix("resolvConf: "));
     if let Some(path) = resolv_conf {
         machine["resolvConf"] = json!(path);
     }

@@ -58,7 +58,9 @@ enum JoinError {
     },
     #[error("there is no {what} in namespace {namespace:?}")]
     NotFound { what: String, namespace: String },
-    #[error("NodePool {pool:?} belongs to ControlPlane {other:?}; leave --pool out, or name one of {name:?}")]
+    #[error(
+        "NodePool {pool:?} belongs to ControlPlane {other:?}; leave --pool out, or name one of {name:?}"
+    )]
     OtherPool {
         pool: String,
         other: String,
@@ -156,7 +158,9 @@ impl Seed {
             }));
         }
         let ttl = spec.token.and_then(|token| token.ttl);
-        Ok(parse_go_duration(ttl.as_deref().unwrap_or(names::TOKEN_TTL))?)
+        Ok(parse_go_duration(
+            ttl.as_deref().unwrap_or(names::TOKEN_TTL),
+        )?)
     }
 
     /// One key of a Secret.

@@ -41,10 +41,9 @@ pub fn run() -> ExitCode {
     let failure = match command {
         // Its exit code 1 has a meaning of its own.
         Command::Status(_) => ExitCode::from(2),
-        Command::Operator(_)
-        | Command::Crds
-        | Command::JoinCommand(_)
-        | Command::Render(_) => ExitCode::FAILURE,
+        Command::Operator(_) | Command::Crds | Command::JoinCommand(_) | Command::Render(_) => {
+            ExitCode::FAILURE
+        }
     };
     let done: Result<ExitCode, Box<dyn Error>> = match command {
         Command::Operator(settings) => operator(*settings).map(|()| ExitCode::SUCCESS),

@@ -24,5 +24,5 @@ pub mod state;
 
 pub use certificate::Certificate;
 pub use inventory::{CertSpec, Subject, Usage};
-pub use pin::certificate_pins;
 pub use material::{Ca, ClusterPki, KeyPair, Leaf, MachinePki, ServiceAccountKeys};
+pub use pin::certificate_pins;

@@ -35,7 +35,10 @@ mod tests {
     #[test]
     fn every_certificate_of_a_bundle_is_pinned() {
         let ca = || {
-            let (validity, now) = (std::time::Duration::from_secs(3600), jiff::Timestamp::UNIX_EPOCH);
+            let (validity, now) = (
+                std::time::Duration::from_secs(3600),
+                jiff::Timestamp::UNIX_EPOCH,
+            );
             let ca = issue::issue_ca(Ca::Cluster, KeyAlgorithm::EcdsaP256, validity, now);
             ca.unwrap().certificate_pem
         };

@@ -71,11 +71,7 @@ fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
 }
 
-async fn cordon(
-    client: &Client,
-    node: &Node,
-    started: Option<Timestamp>,
-) -> Result<(), CallError> {
+async fn cordon(client: &Client, node: &Node, started: Option<Timestamp>) -> Result<(), CallError> {
     let patch = json!({
         "metadata": {
             "uid": node.uid(),

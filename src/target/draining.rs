@@ -48,7 +48,10 @@ pub fn has_to_leave(pod: &Pod) -> bool {
     let mirror = annotations.is_some_and(|all| all.contains_key("kubernetes.io/config.mirror"));
     let mut owners = pod.metadata.owner_references.iter().flatten();
     let daemon = owners.any(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     let ended = matches!(phase, Some("Succeeded" | "Failed"));
     !mirror && !daemon && !ended
 }
@@ -74,7 +77,9 @@ mod tests {
         assert!(!has_to_leave(&pod(owned("DaemonSet"))));
         let mirror = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}});
         assert!(!has_to_leave(&pod(mirror)));
-        assert!(!has_to_leave(&pod(json!({"status": {"phase": "Succeeded"}}))));
+        assert!(!has_to_leave(&pod(
+            json!({"status": {"phase": "Succeeded"}})
+        )));
     }
 
     #[test]

@@ -86,9 +86,8 @@ pub fn plan(facts: &Facts<'_>) -> Steps {
                 steps.revoke.extend(facts.revoked(&retired.token));
             }
         }
-        let held = |token: &Token| {
-            facts.is_live(token.id()) || facts.published.contains(token.id())
-        };
+        let held =
+            |token: &Token| facts.is_live(token.id()) || facts.published.contains(token.id());
         slot.retired
             .retain(|retired| retired.until > facts.now || held(&retired.token));
         let gone = !needed && slot.retired.is_empty() && !held(&slot.current);
@@ -142,9 +141,10 @@ pub fn expiry(facts: &Facts<'_>, slot: &str) -> Option<Timestamp> {
 
 /// Whether user data may name the current token of a slot: the target has it as it should be.
 pub fn is_usable(facts: &Facts<'_>, slot: &Slot) -> bool {
-    facts.live.get(slot.current.id()).is_some_and(|live| {
-        live.intact && live.expires.is_some_and(|expires| expires > facts.now)
-    })
+    facts
+        .live
+        .get(slot.current.id())
+        .is_some_and(|live| live.intact && live.expires.is_some_and(|expires| expires > facts.now))
 }
 
 impl Facts<'_> {
@@ -171,7 +171,11 @@ impl Facts<'_> {
         // the answer. One token grants one request, so it needs another.
         let approval = slot.approval.as_ref()?;
         let waits = self.undecided.contains(&approval.uid);
-        let spent = !waits && approval.at.checked_add(signed(self.ttl)).is_ok_and(|end| end < self.now);
+        let spent = !waits
+            && approval
+                .at
+                .checked_add(signed(self.ttl))
+                .is_ok_and(|end| end < self.now);
         spent.then_some(Renewal::Replace { until: self.now })
     }
 

@@ -70,8 +70,10 @@ mod tests {
 
     #[test]
     fn reasons_are_words_of_their_own() {
-        let words: std::collections::BTreeSet<&str> =
-            Refusal::ALL.iter().map(|refusal| refusal.as_str()).collect();
+        let words: std::collections::BTreeSet<&str> = Refusal::ALL
+            .iter()
+            .map(|refusal| refusal.as_str())
+            .collect();
         assert_eq!(words.len(), Refusal::ALL.len());
         assert!(Refusal::ALL.iter().all(|refusal| refusal.text().len() > 20));
     }

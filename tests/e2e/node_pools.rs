@@ -33,9 +33,16 @@ fn workers_join_run_pods_and_leave() {
 fn workers(site: &Site) -> Result<()> {
     let operator = site.stage.operator("seedbed-0")?;
     let cluster = site.apply(NAME)?;
-    let names: Vec<Value> = LISTED.iter().map(|(name, _)| json!({"name": name})).collect();
+    let names: Vec<Value> = LISTED
+        .iter()
+        .map(|(name, _)| json!({"name": name}))
+        .collect();
     // Applied with the control plane: they wait for it.
-    pool(site, "listed", json!({"machines": names, "labels": {"tier": "web"}}))?;
+    pool(
+        site,
+        "listed",
+        json!({"machines": names, "labels": {"tier": "web"}}),
+    )?;
     pool(site, "open", json!({"maxNodes": 2, "token": {"ttl": "2m"}}))?;
     let late = json!({"machines": [{"name": LATE.0}], "token": {"ttl": "1m"}});
     pool(site, "late", late)?;
@@ -64,8 +71,16 @@ fn workers(site: &Site) -> Result<()> {
         Ok(())
     })?;
     let took = published.elapsed().as_secs_f64();
-    tell(NAME, &format!("four workers Ready {took:.1} s after power-on"));
+    tell(
+        NAME,
+        &format!("four workers Ready {took:.1} s after power-on"),
+    );
     check_workers(&cluster, &workers)?;
+    tell(
+        NAME,
+        &site.stage.kubectl(&["-n", NAMESPACE, "get", "nodepools"])?,
+    );
+    tell(NAME, &cluster.kubectl(&["get", "nodes"])?);
     pods::check_service_by_name(&cluster, &workers)?;
     tell(NAME, "a pod has run on each worker");
     nothing_is_left_of_the_join(site, &workers)?;
@@ -75,8 +90,14 @@ fn workers(site: &Site) -> Result<()> {
     }
     taken_out(site, &cluster, &workers)?;
     for name in ["listed", "open", "late"] {
-        site.stage
-            .kubectl(&["-n", NAMESPACE, "delete", "nodepool", name, "--timeout=120s"])?;
+        site.stage.kubectl(&[
+            "-n",
+            NAMESPACE,
+            "delete",
+            "nodepool",
+            name,
+            "--timeout=120s",
+        ])?;
     }
     let left = cluster.kubectl(&["get", "nodes", "-l", "seedbed.dev/node-pool", "-o", "name"])?;
     ensure!(left.is_empty(), "left: {left}");
@@ -137,7 +158,10 @@ fn check_workers(cluster: &Cluster<'_>, workers: &[Arc<Machine>]) -> Result<()> 
         ensure!(taints == 0, "{:#}", node["spec"]);
     }
     let listed = status(cluster.site, "listed")?;
-    ensure!(listed["replicas"] == 3 && listed["readyReplicas"] == 3, "{listed:#}");
+    ensure!(
+        listed["replicas"] == 3 && listed["readyReplicas"] == 3,
+        "{listed:#}"
+    );
     soon(|| {
         let listed = status(cluster.site, "listed")?;
         ensure!(listed["upToDateReplicas"] == 3, "{listed:#}");
@@ -150,13 +174,20 @@ fn nothing_is_left_of_the_join(site: &Site, workers: &[Arc<Machine>]) -> Result<
     for worker in workers {
         worker.wait_booted(MACHINES_LIMIT)?;
         let file = worker.file("/etc/kubernetes/bootstrap-kubelet.conf");
-        ensure!(!file.exists(), "{} keeps its bootstrap kubeconfig", worker.name());
+        ensure!(
+            !file.exists(),
+            "{} keeps its bootstrap kubeconfig",
+            worker.name()
+        );
         let key = worker.file("/etc/kubernetes/pki/ca.key");
         ensure!(!key.exists(), "{} has a CA's key", worker.name());
     }
     for (name, _) in LISTED {
         let document = user_data::document(&site.stage.user_data(NAME, name)?);
-        ensure!(!document.contains("bootstrap-kubelet.conf\""), "{name} could join again");
+        ensure!(
+            !document.contains("bootstrap-kubelet.conf\""),
+            "{name} could join again"
+        );
         ensure!(!document.contains("PRIVATE KEY"), "{name} is given a key");
     }
     Ok(())
@@ -188,7 +219,10 @@ fn comes_late(site: &Site, cluster: &Cluster<'_>, published: Instant) -> Result<
     std::thread::sleep(Duration::from_secs(200).saturating_sub(published.elapsed()));
     machine.boot()?;
     wait_pool(site, "late", "NodesReady")?;
-    tell(&cluster.name, "a machine joined after three lifetimes of its token");
+    tell(
+        &cluster.name,
+        "a machine joined after three lifetimes of its token",
+    );
     Ok(())
 }
 
@@ -197,7 +231,14 @@ fn taken_out(site: &Site, cluster: &Cluster<'_>, workers: &[Arc<Machine>]) -> Re
     let gone = LISTED[2].0;
     let patch = r#"{"spec": {"replicas": 2}}"#;
     site.stage.kubectl(&[
-        "-n", NAMESPACE, "patch", "nodepool", "listed", "--type=merge", "-p", patch,
+        "-n",
+        NAMESPACE,
+        "patch",
+        "nodepool",
+        "listed",
+        "--type=merge",
+        "-p",
+        patch,
     ])?;
     wait(MACHINES_LIMIT, || {
         let nodes = cluster.kubectl(&["get", "nodes", "-o", "name"])?;
@@ -206,7 +247,11 @@ fn taken_out(site: &Site, cluster: &Cluster<'_>, workers: &[Arc<Machine>]) -> Re
     })?;
     let found = site.stage.get("secret", &format!("{NAME}-{gone}"));
     ensure!(found.is_err(), "{gone} could boot again");
-    ensure!(workers.iter().any(|worker| worker.name() == gone && worker.is_on()));
+    ensure!(
+        workers
+            .iter()
+            .any(|worker| worker.name() == gone && worker.is_on())
+    );
     tell(&cluster.name, "a worker was drained and its Node deleted");
     Ok(())
 }

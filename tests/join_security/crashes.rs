@@ -69,7 +69,11 @@ fn no_user_data_names_a_token_that_is_not_there() {
             looks.into_inner(),
             seen.len()
         );
-        ensure!(seen.len() > 2 * POOLS, "only {} tokens were seen", seen.len());
+        ensure!(
+            seen.len() > 2 * POOLS,
+            "only {} tokens were seen",
+            seen.len()
+        );
         until("every pool to be published again", async || {
             let published = published(field).await?;
             Ok((published.len() == POOLS).then_some(()))
@@ -97,11 +101,13 @@ async fn kill(field: &Field<'_>, random: &mut StdRng) -> Result<usize> {
 
 /// What user data names, by the name of its Secret.
 async fn published(field: &Field<'_>) -> Result<Vec<(String, String)>> {
-    let params = ListParams::default().labels("seedbed.dev/content=machine-config,seedbed.dev/node-pool");
+    let params =
+        ListParams::default().labels("seedbed.dev/content=machine-config,seedbed.dev/node-pool");
     let secrets = field.space.api::<Secret>().list(&params).await?;
-    let named = secrets.items.iter().filter_map(|secret| {
-        Some((secret.name_any(), token_in(secret)?))
-    });
+    let named = secrets
+        .items
+        .iter()
+        .filter_map(|secret| Some((secret.name_any(), token_in(secret)?)));
     Ok(named.collect())
 }
 
@@ -111,9 +117,18 @@ async fn look(field: &Field<'_>, seen: &std::sync::Mutex<BTreeSet<String>>) -> R
     let live = field.tokens().await?;
     for (secret, token) in named {
         let id = super::field::id(&token).to_owned();
-        ensure!(live.contains_key(&id), "{secret} names token {id}, which {CLUSTER} does not have");
-        let whole = live[&id].data.as_ref().map(|data| data["token-secret"].0.clone());
-        ensure!(whole.as_deref() == token.split('.').nth(1).map(str::as_bytes), "{id} is another");
+        ensure!(
+            live.contains_key(&id),
+            "{secret} names token {id}, which {CLUSTER} does not have"
+        );
+        let whole = live[&id]
+            .data
+            .as_ref()
+            .map(|data| data["token-secret"].0.clone());
+        ensure!(
+            whole.as_deref() == token.split('.').nth(1).map(str::as_bytes),
+            "{id} is another"
+        );
         seen.lock().unwrap().insert(id);
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! A control plane that is its own seed, pools of it, and an operator.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -21,26 +21,16 @@ use super::user_data;
 /// Name of the ControlPlane.
 pub const CLUSTER: &str = "prod";
 
-static SHARED: Mutex<Weak<Ground>> = Mutex::new(Weak::new());
-static TURN: Mutex<()> = Mutex::new(());
-
 /// Everything of one test.
 pub struct Field<'a> {
     pub space: Space<'a>,
     pub operator: Mutex<Arc<Operator>>,
 }
 
-/// Runs a test in a namespace of its own, one at a time: they share the target.
+/// Runs a test on a seed of its own, which is its target, too: what one test's operator answers
+/// there is no other test's business.
 pub fn run(name: &str, test: impl AsyncFnOnce(&Field<'_>) -> Result<()> + Send) {
-    let ground = {
-        let mut shared = lock(&SHARED);
-        shared.upgrade().unwrap_or_else(|| {
-            let ground = Arc::new(Ground::joinable("join").expect("a seed"));
-            *shared = Arc::downgrade(&ground);
-            ground
-        })
-    };
-    let _turn = lock(&TURN);
+    let ground = Ground::joinable(&format!("join-{name}")).expect("a seed");
     ground.run_here(async |ground| {
         let field = Field::start(ground, name).await?;
         test(&field).await?;
@@ -107,7 +97,13 @@ impl<'a> Field<'a> {
     pub async fn restart(&self, pause: Duration) -> Result<()> {
         self.operator().kill()?;
         tokio::time::sleep(pause).await;
-        if self.space.api::<Lease>().get_opt("seedbed").await?.is_some() {
+        if self
+            .space
+            .api::<Lease>()
+            .get_opt("seedbed")
+            .await?
+            .is_some()
+        {
             let params = DeleteParams::default();
             self.space.api::<Lease>().delete("seedbed", &params).await?;
         }
@@ -119,7 +115,9 @@ impl<'a> Field<'a> {
     async fn end(&self) -> Result<()> {
         let pools: Api<NodePool> = self.space.api();
         for pool in pools.list(&ListParams::default()).await? {
-            pools.delete(&pool.name_any(), &DeleteParams::default()).await?;
+            pools
+                .delete(&pool.name_any(), &DeleteParams::default())
+                .await?;
         }
         until("the pools to go", async || {
             let left = pools.list(&ListParams::default()).await?;
@@ -157,7 +155,9 @@ impl<'a> Field<'a> {
             "metadata": {"name": name},
             "spec": whole,
         });
-        self.space.create(&serde_json::from_value::<NodePool>(pool)?).await
+        self.space
+            .create(&serde_json::from_value::<NodePool>(pool)?)
+            .await
     }
 
     /// The status of a pool as JSON.
@@ -268,7 +268,11 @@ impl<'a> Field<'a> {
 
     /// Events about a pool: their reasons with their notes.
     pub async fn events(&self) -> Result<Vec<(String, String)>> {
-        let list = self.space.api::<Event>().list(&ListParams::default()).await?;
+        let list = self
+            .space
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await?;
         let words = list.items.into_iter().map(|event| {
             let reason = event.reason.unwrap_or_default();
             (reason, event.note.unwrap_or_default())

@@ -29,11 +29,25 @@ async fn the_same_bytes(field: &Field<'_>) -> Result<()> {
     let program = testbed::build::program(Component::Kubernetes, "kubeadm")?;
     let secrets: Api<Secret> = field.api("kube-system");
     for (text, group, signing, description) in [
-        ("aaaaaa.0123456789abcdef", NODE_POOL_GROUP, false, "Seedbed NodePool a/b"),
-        ("bbbbbb.0123456789abcdef", KUBEADM_GROUP, true, "seedbed join-command"),
+        (
+            "aaaaaa.0123456789abcdef",
+            NODE_POOL_GROUP,
+            false,
+            "Seedbed NodePool a/b",
+        ),
+        (
+            "bbbbbb.0123456789abcdef",
+            KUBEADM_GROUP,
+            true,
+            "seedbed join-command",
+        ),
         ("cccccc.0123456789abcdef", KUBEADM_GROUP, true, ""),
     ] {
-        let usages = if signing { "signing,authentication" } else { "authentication" };
+        let usages = if signing {
+            "signing,authentication"
+        } else {
+            "authentication"
+        };
         let mut create = Command::new(&program);
         create
             .arg("--kubeconfig")
@@ -43,15 +57,30 @@ async fn the_same_bytes(field: &Field<'_>) -> Result<()> {
             .args(["--description", description]);
         progress::output(&mut create)?;
         let token: Token = text.parse()?;
-        let purpose = Purpose { description, group, signing };
-        let theirs = secrets.get(&format!("bootstrap-token-{}", token.id())).await?;
+        let purpose = Purpose {
+            description,
+            group,
+            signing,
+        };
+        let theirs = secrets
+            .get(&format!("bootstrap-token-{}", token.id()))
+            .await?;
         let seen = live(&theirs, &token, purpose);
-        ensure!(seen.intact, "{:?}", theirs.data.map(|data| data.into_keys().collect::<Vec<_>>()));
+        ensure!(
+            seen.intact,
+            "{:?}",
+            theirs.data.map(|data| data.into_keys().collect::<Vec<_>>())
+        );
         let ours = secret(&token, seen.expires.context("an expiration")?, purpose);
-        ensure!(ours.data == theirs.data && ours.type_ == theirs.type_, "{description}: other bytes");
+        ensure!(
+            ours.data == theirs.data && ours.type_ == theirs.type_,
+            "{description}: other bytes"
+        );
         ensure!(ours.metadata.labels == theirs.metadata.labels);
         ensure!(ours.metadata.annotations == theirs.metadata.annotations);
-        secrets.delete(&theirs.name_any(), &DeleteParams::default()).await?;
+        secrets
+            .delete(&theirs.name_any(), &DeleteParams::default())
+            .await?;
     }
     Ok(())
 }
@@ -60,24 +89,51 @@ async fn the_same_bytes(field: &Field<'_>) -> Result<()> {
 /// is kubeadm's own, and kubeadm's group gets its certificates without us.
 async fn a_join_line_works(field: &Field<'_>) -> Result<()> {
     let seed = &field.space.ground.seed;
-    field.pool("short", json!({"machines": [{"name": "s-1"}], "token": {"ttl": "1h"}})).await?;
+    field
+        .pool(
+            "short",
+            json!({"machines": [{"name": "s-1"}], "token": {"ttl": "1h"}}),
+        )
+        .await?;
     field.token_of("s-1").await?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_seedbed"));
-    command
-        .env("KUBECONFIG", seed.admin_kubeconfig())
-        .args(["join-command", CLUSTER, "-n", &field.space.name, "--pool", "short"]);
+    command.env("KUBECONFIG", seed.admin_kubeconfig()).args([
+        "join-command",
+        CLUSTER,
+        "-n",
+        &field.space.name,
+        "--pool",
+        "short",
+    ]);
     let line = progress::output(&mut command)?;
     let words: Vec<&str> = line.split_whitespace().collect();
-    let ["kubeadm", "join", server, "--token", token, "--discovery-token-ca-cert-hash", pin] = words[..]
+    let [
+        "kubeadm",
+        "join",
+        server,
+        "--token",
+        token,
+        "--discovery-token-ca-cert-hash",
+        pin,
+    ] = words[..]
     else {
         anyhow::bail!("another line: {} words", words.len());
     };
     let config = seed.client_config().await?;
-    ensure!(config.cluster_url.authority().map(ToString::to_string).as_deref() == Some(server));
+    ensure!(
+        config
+            .cluster_url
+            .authority()
+            .map(ToString::to_string)
+            .as_deref()
+            == Some(server)
+    );
     ensure!(pin == kubeadms_pin(field).await?, "{pin}");
 
     let secrets: Api<Secret> = field.api("kube-system");
-    let stored = secrets.get(&format!("bootstrap-token-{}", id(token))).await?;
+    let stored = secrets
+        .get(&format!("bootstrap-token-{}", id(token)))
+        .await?;
     let expires = stored.data.context("data")?["expiration"].0.clone();
     let expires: jiff::Timestamp = String::from_utf8(expires)?.parse()?;
     let left = expires.duration_since(jiff::Timestamp::now()).as_secs();
@@ -95,12 +151,18 @@ async fn a_join_line_works(field: &Field<'_>) -> Result<()> {
     ensure!(answer(field, &request).await? == Answer::Issued);
 
     let mut wrong = Command::new(env!("CARGO_BIN_EXE_seedbed"));
-    wrong
-        .env("KUBECONFIG", seed.admin_kubeconfig())
-        .args(["join-command", "nobody", "-n", &field.space.name]);
+    wrong.env("KUBECONFIG", seed.admin_kubeconfig()).args([
+        "join-command",
+        "nobody",
+        "-n",
+        &field.space.name,
+    ]);
     let wrong = wrong.output()?;
     let text = String::from_utf8(wrong.stderr)?;
-    ensure!(!wrong.status.success() && text.contains("there is no ControlPlane \"nobody\""), "{text}");
+    ensure!(
+        !wrong.status.success() && text.contains("there is no ControlPlane \"nobody\""),
+        "{text}"
+    );
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::Api;
+use kube::api::{DeleteParams, ListParams, PostParams};
 use seedbed::crd::NodePool;
 use serde_json::{Value, json};
 
@@ -51,8 +51,13 @@ fn a_machine_joins_whenever_it_comes_and_leaves_nothing_behind() {
         ensure!(field.token_of("l-2").await? == second);
         let came = Instant::now();
         join(field, "l-2", &second).await?;
-        println!("l-2 was granted {:.1} s after it came", came.elapsed().as_secs_f64());
-        field.condition("late", "Ready", "True", "AsDesired").await?;
+        println!(
+            "l-2 was granted {:.1} s after it came",
+            came.elapsed().as_secs_f64()
+        );
+        field
+            .condition("late", "Ready", "True", "AsDesired")
+            .await?;
         nothing_is_left(field).await?;
         rows(&field.status("late").await?)?;
         quiet(field).await?;
@@ -86,7 +91,9 @@ async fn marked(field: &Field<'_>, name: &str) -> Result<()> {
         let labels = node.metadata.labels.unwrap_or_default();
         let taints = node.spec.unwrap_or_default().taints.unwrap_or_default();
         let marked = labels.get("tier").is_some_and(|tier| tier == "web")
-            && labels.get("seedbed.dev/node-pool").is_some_and(|pool| pool == "late")
+            && labels
+                .get("seedbed.dev/node-pool")
+                .is_some_and(|pool| pool == "late")
             && labels.contains_key("seedbed.dev/revision")
             && taints.iter().any(|taint| taint.key == "dedicated");
         Ok(marked.then_some(()))
@@ -110,13 +117,25 @@ async fn nothing_is_left(field: &Field<'_>) -> Result<()> {
 }
 
 fn rows(status: &Value) -> Result<()> {
-    ensure!(status["replicas"] == 2 && status["joinedReplicas"] == 2, "{status:#}");
-    ensure!(status["readyReplicas"] == 2 && status["upToDateReplicas"] == 2, "{status:#}");
+    ensure!(
+        status["replicas"] == 2 && status["joinedReplicas"] == 2,
+        "{status:#}"
+    );
+    ensure!(
+        status["readyReplicas"] == 2 && status["upToDateReplicas"] == 2,
+        "{status:#}"
+    );
     let rows = status["machines"].as_array().context("rows")?;
     for row in rows {
         ensure!(row["joined"] == true && row["nodeReady"] == true, "{row}");
-        ensure!(row["kubeletVersion"] == "v1.37.1" && row["tokenExpiry"].is_null(), "{row}");
-        ensure!(row["revision"].is_string() && row["message"].is_null(), "{row}");
+        ensure!(
+            row["kubeletVersion"] == "v1.37.1" && row["tokenExpiry"].is_null(),
+            "{row}"
+        );
+        ensure!(
+            row["revision"].is_string() && row["message"].is_null(),
+            "{row}"
+        );
     }
     Ok(())
 }
@@ -133,7 +152,9 @@ async fn quiet(field: &Field<'_>) -> Result<()> {
                 .contains(&request.resource.as_str());
             users.contains(&request.user.as_str()) && !reads && about
         });
-        let shown = requests.iter().map(|r| format!("{} {} {}", r.verb, r.resource, r.name));
+        let shown = requests
+            .iter()
+            .map(|r| format!("{} {} {}", r.verb, r.resource, r.name));
         Ok(shown.collect())
     };
     let before = writes()?;
@@ -159,21 +180,41 @@ fn machines_are_drained_before_they_go() {
             let token = field.token_of(name).await?;
             join(field, name, &token).await?;
         }
-        field.condition("small", "Ready", "True", "AsDesired").await?;
+        field
+            .condition("small", "Ready", "True", "AsDesired")
+            .await?;
         let pods: Api<Pod> = field.api("default");
         budget(field).await?;
         pod(field, "kept", "d-2", json!({"app": "budgeted"})).await?;
 
         let shorter = json!({"spec": {"machines": [{"name": "d-1"}]}});
         field.space.patch::<NodePool>("small", &shorter).await?;
-        let text = field.condition("small", "Reconciling", "True", "Draining").await?;
-        ensure!(text.contains("d-2: default/kept may not be evicted"), "{text}");
+        let text = field
+            .condition("small", "Reconciling", "True", "Draining")
+            .await?;
+        ensure!(
+            text.contains("d-2: default/kept may not be evicted"),
+            "{text}"
+        );
         let nodes: Api<Node> = Api::all(field.space.client.clone());
-        let cordoned = nodes.get("d-2").await?.spec.and_then(|spec| spec.unschedulable);
+        let cordoned = nodes
+            .get("d-2")
+            .await?
+            .spec
+            .and_then(|spec| spec.unschedulable);
         ensure!(cordoned == Some(true));
         let name = format!("{CLUSTER}-d-2");
-        ensure!(field.space.api::<Secret>().get_opt(&name).await?.is_none(), "still bootable");
-        ensure!(pods.get("kept").await?.metadata.deletion_timestamp.is_none());
+        ensure!(
+            field.space.api::<Secret>().get_opt(&name).await?.is_none(),
+            "still bootable"
+        );
+        ensure!(
+            pods.get("kept")
+                .await?
+                .metadata
+                .deletion_timestamp
+                .is_none()
+        );
 
         // The budget counts until the deadline, and no longer.
         let began = Instant::now();
@@ -182,8 +223,14 @@ fn machines_are_drained_before_they_go() {
             Ok(pod.metadata.deletion_timestamp.map(drop))
         })
         .await?;
-        println!("deleted {:.1} s later, at the deadline", began.elapsed().as_secs_f64());
-        ensure!(nodes.get_opt("d-2").await?.is_some(), "the pod has not ended");
+        println!(
+            "deleted {:.1} s later, at the deadline",
+            began.elapsed().as_secs_f64()
+        );
+        ensure!(
+            nodes.get_opt("d-2").await?.is_some(),
+            "the pod has not ended"
+        );
         // As a kubelet that has stopped it.
         let now = DeleteParams::default().grace_period(0);
         pods.delete("kept", &now).await?;
@@ -191,13 +238,23 @@ fn machines_are_drained_before_they_go() {
             Ok(nodes.get_opt("d-2").await?.is_none().then_some(()))
         })
         .await?;
-        field.condition("small", "Ready", "True", "AsDesired").await?;
+        field
+            .condition("small", "Ready", "True", "AsDesired")
+            .await?;
 
         // Scaled down and up again by `/scale`: what is on its way out comes back.
         pod(field, "again", "d-1", json!({"app": "budgeted"})).await?;
-        field.space.patch::<NodePool>("small", &json!({"spec": {"replicas": 0}})).await?;
-        field.condition("small", "Reconciling", "True", "Draining").await?;
-        field.space.patch::<NodePool>("small", &json!({"spec": {"replicas": 1}})).await?;
+        field
+            .space
+            .patch::<NodePool>("small", &json!({"spec": {"replicas": 0}}))
+            .await?;
+        field
+            .condition("small", "Reconciling", "True", "Draining")
+            .await?;
+        field
+            .space
+            .patch::<NodePool>("small", &json!({"spec": {"replicas": 1}}))
+            .await?;
         until("the Node to be taken back", async || {
             let spec = nodes.get("d-1").await?.spec.unwrap_or_default();
             Ok((spec.unschedulable != Some(true)).then_some(()))
@@ -212,15 +269,24 @@ async fn deleted_pool(field: &Field<'_>, nodes: &Api<Node>, pods: &Api<Pod>) -> 
     let pools: Api<NodePool> = field.space.api();
     pools.delete("small", &DeleteParams::default()).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    ensure!(pools.get_opt("small").await?.is_some(), "gone before its Node");
+    ensure!(
+        pools.get_opt("small").await?.is_some(),
+        "gone before its Node"
+    );
     ensure!(nodes.get_opt("d-1").await?.is_some());
     let budgets: Api<PodDisruptionBudget> = field.api("default");
     budgets.delete("budgeted", &DeleteParams::default()).await?;
     until("the eviction", async || {
-        Ok(pods.get("again").await?.metadata.deletion_timestamp.map(drop))
+        Ok(pods
+            .get("again")
+            .await?
+            .metadata
+            .deletion_timestamp
+            .map(drop))
     })
     .await?;
-    pods.delete("again", &DeleteParams::default().grace_period(0)).await?;
+    pods.delete("again", &DeleteParams::default().grace_period(0))
+        .await?;
     until("the pool to go", async || {
         Ok(pools.get_opt("small").await?.is_none().then_some(()))
     })
@@ -257,18 +323,23 @@ async fn pod(field: &Field<'_>, name: &str, node: &str, labels: Value) -> Result
     made.status = serde_json::from_value(json!({
         "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
     }))?;
-    api.replace_status(name, &PostParams::default(), &made).await?;
+    api.replace_status(name, &PostParams::default(), &made)
+        .await?;
     Ok(())
 }
 
 #[test]
 fn a_pool_does_not_outlive_its_control_plane() {
     run("orphans", async |field| {
-        field.pool("left", json!({"machines": [{"name": "x-1"}]})).await?;
+        field
+            .pool("left", json!({"machines": [{"name": "x-1"}]}))
+            .await?;
         field.token_of("x-1").await?;
         let planes: Api<seedbed::crd::ControlPlane> = field.space.api();
         planes.delete(CLUSTER, &DeleteParams::default()).await?;
-        let text = field.condition("left", "Stalled", "True", "MissingInput").await?;
+        let text = field
+            .condition("left", "Stalled", "True", "MissingInput")
+            .await?;
         ensure!(text.contains("there is no ControlPlane \"prod\""), "{text}");
         let pools: Api<NodePool> = field.space.api();
         pools.delete("left", &DeleteParams::default()).await?;

@@ -69,7 +69,10 @@ impl Ask {
 pub enum Answer {
     /// Approved, and the certificate is there.
     Issued,
-    Denied { reason: String, message: String },
+    Denied {
+        reason: String,
+        message: String,
+    },
 }
 
 /// Waits for the answer to a request.

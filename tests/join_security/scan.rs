@@ -22,12 +22,21 @@ impl Needles {
 
     /// Remembers every token and key that is stored now, and checks what machines are given.
     pub async fn gather(&mut self, field: &Field<'_>) -> Result<()> {
-        for secret in field.space.api::<Secret>().list(&ListParams::default()).await? {
+        for secret in field
+            .space
+            .api::<Secret>()
+            .list(&ListParams::default())
+            .await?
+        {
             let data = secret.data.clone().unwrap_or_default();
             for value in data.values() {
                 let text = String::from_utf8_lossy(&value.0);
                 let lines = text.lines().filter(|_| text.contains("PRIVATE KEY"));
-                self.0.extend(lines.filter(|line| line.len() > 50).map(|line| line[..40].to_owned()));
+                self.0.extend(
+                    lines
+                        .filter(|line| line.len() > 50)
+                        .map(|line| line[..40].to_owned()),
+                );
             }
             let labels = secret.metadata.labels.clone().unwrap_or_default();
             if labels.contains_key("seedbed.dev/node-pool") {
@@ -47,11 +56,18 @@ impl Needles {
 
     /// Searches every object that is not a Secret, and every log.
     pub async fn check(&self, field: &Field<'_>) -> Result<()> {
-        ensure!(self.0.len() > 10, "only {} things to look for", self.0.len());
+        ensure!(
+            self.0.len() > 10,
+            "only {} things to look for",
+            self.0.len()
+        );
         let mut places = vec![("the operator's log".to_owned(), field.operator().log()?)];
         let audit = field.space.ground.seed.audit_log();
         places.push(("the audit log".to_owned(), std::fs::read_to_string(audit)?));
-        places.push(("metrics".to_owned(), field.operator().get("/metrics").await?.1));
+        places.push((
+            "metrics".to_owned(),
+            field.operator().get("/metrics").await?.1,
+        ));
         for (group, version, kind) in [
             ("seedbed.dev", "v1alpha1", "ControlPlane"),
             ("seedbed.dev", "v1alpha1", "EtcdCluster"),
@@ -66,16 +82,27 @@ impl Needles {
             let list = api.list(&ListParams::default()).await?;
             places.push((kind.to_owned(), serde_json::to_string(&list)?));
         }
-        let secrets = field.space.api::<Secret>().list(&ListParams::default()).await?;
+        let secrets = field
+            .space
+            .api::<Secret>()
+            .list(&ListParams::default())
+            .await?;
         let metadata: Vec<_> = secrets.items.into_iter().map(|s| s.metadata).collect();
-        places.push(("metadata of Secrets".to_owned(), serde_json::to_string(&metadata)?));
+        places.push((
+            "metadata of Secrets".to_owned(),
+            serde_json::to_string(&metadata)?,
+        ));
         for (place, text) in &places {
             ensure!(text.len() > 2, "{place} is empty: nothing was looked at");
             // Not the text itself: this goes to logs as well.
             let told = self.0.iter().position(|needle| text.contains(needle));
             ensure!(told.is_none(), "{place} tells a token or a key");
         }
-        println!("{} needles in {} places: none found", self.0.len(), places.len());
+        println!(
+            "{} needles in {} places: none found",
+            self.0.len(),
+            places.len()
+        );
         Ok(())
     }
 }

@@ -15,10 +15,22 @@ fn wrong_specs_are_told_and_nothing_is_half_made() {
     run("wrong", async |field| {
         // What the schema can say, it says at once.
         for (spec, words) in [
-            (json!({"machines": [{"name": "a-1"}], "token": {"ttl": "30s"}}), "ttl must be a duration of 1m to 24h"),
-            (json!({"machines": [{"name": "a-1"}], "token": {"ttl": "25h"}}), "ttl must be a duration of 1m to 24h"),
-            (json!({"maxNodes": 1, "machines": [{"name": "a-1"}]}), "machines (a listed pool) or maxNodes (an open pool)"),
-            (json!({"machines": [{"name": "a-1"}], "replicas": 2}), "replicas must not exceed the number of machines"),
+            (
+                json!({"machines": [{"name": "a-1"}], "token": {"ttl": "30s"}}),
+                "ttl must be a duration of 1m to 24h",
+            ),
+            (
+                json!({"machines": [{"name": "a-1"}], "token": {"ttl": "25h"}}),
+                "ttl must be a duration of 1m to 24h",
+            ),
+            (
+                json!({"maxNodes": 1, "machines": [{"name": "a-1"}]}),
+                "machines (a listed pool) or maxNodes (an open pool)",
+            ),
+            (
+                json!({"machines": [{"name": "a-1"}], "replicas": 2}),
+                "replicas must not exceed the number of machines",
+            ),
         ] {
             let refused = field.pool("refused", spec).await.err();
             let text = format!("{:#}", refused.expect("a wrong spec was taken"));
@@ -70,10 +82,19 @@ fn wrong_specs_are_told_and_nothing_is_half_made() {
 }
 
 async fn two_pools_cannot_have_one_machine(field: &Field<'_>) -> Result<()> {
-    field.pool("one", json!({"machines": [{"name": "f-1"}]})).await?;
+    field
+        .pool("one", json!({"machines": [{"name": "f-1"}]}))
+        .await?;
     let token = field.token_of("f-1").await?;
-    field.pool("two", json!({"machines": [{"name": "f-1"}, {"name": "f-2"}]})).await?;
-    let text = field.condition("two", "Stalled", "True", "InvalidSpec").await?;
+    field
+        .pool(
+            "two",
+            json!({"machines": [{"name": "f-1"}, {"name": "f-2"}]}),
+        )
+        .await?;
+    let text = field
+        .condition("two", "Stalled", "True", "InvalidSpec")
+        .await?;
     let words = "spec.machines[f-1].name: Secret prod-f-1 belongs to NodePool one";
     ensure!(text.contains(words), "{text}");
     nothing_is_made(field, "two").await?;
@@ -99,7 +120,9 @@ async fn nothing_is_made(field: &Field<'_>, pool: &str) -> Result<()> {
     let description = format!("Seedbed NodePool {}/{pool}", field.space.name);
     for (id, secret) in field.tokens().await? {
         let data = secret.data.unwrap_or_default();
-        let other = data.get("description").is_none_or(|d| d.0 != description.as_bytes());
+        let other = data
+            .get("description")
+            .is_none_or(|d| d.0 != description.as_bytes());
         ensure!(other, "token {id} of {pool}");
     }
     Ok(())

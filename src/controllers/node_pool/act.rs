@@ -96,7 +96,12 @@ impl Actor<'_> {
         let desired = self.maker().tokens(stored).map_err(bug)?;
         let name = self.maker().tokens_name();
         let before = self.observed.secrets.get(&name).cloned();
-        let written = self.write(Publication { desired, stored: before }).await?;
+        let written = self
+            .write(Publication {
+                desired,
+                stored: before,
+            })
+            .await?;
         self.observed.secrets.insert(name, written);
         Ok(())
     }
@@ -186,7 +191,9 @@ impl Actor<'_> {
         for Answer { request, answer } in answers {
             let words = answer.as_deref().map_err(|refusal| *refusal);
             target::answer_request(&self.target.client, &request, words).await?;
-            self.target.requests.retain(|other| other.uid != request.uid);
+            self.target
+                .requests
+                .retain(|other| other.uid != request.uid);
             let event = match words {
                 Ok(text) => EventSpec {
                     warning: false,
@@ -239,7 +246,11 @@ pub async fn set_finalizer(
     context: &Context,
 ) -> Result<(), Error> {
     let mut finalizers = object.finalizers().to_vec();
-    if finalizers.iter().any(|one| one == names::NODE_POOL_FINALIZER) == wanted {
+    if finalizers
+        .iter()
+        .any(|one| one == names::NODE_POOL_FINALIZER)
+        == wanted
+    {
         return Ok(());
     }
     if wanted {

@@ -61,7 +61,8 @@ pub async fn finalize(
             return let_go(&object, None, context).await;
         }
         Progress::Awaiting(_, text) if is_overdue(&object, &pool, context.clock.now()) => {
-            let why = format!("its Nodes stay as they are, because the target cannot be asked: {text}");
+            let why =
+                format!("its Nodes stay as they are, because the target cannot be asked: {text}");
             return let_go(&object, Some(&why), context).await;
         }
         Progress::Stalled(problems) => {

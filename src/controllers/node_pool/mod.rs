@@ -66,9 +66,7 @@ pub async fn reconcile(
             act::set_finalizer(&object, true, context).await?;
             match connect(&observed, &pool, &ca, turn, context).await? {
                 Err(text) => Progress::Awaiting(Reason::AwaitingControlPlane, text),
-                Ok(client) => {
-                    carry_out(&mut observed, &pool, &ca, stored, client, context).await?
-                }
+                Ok(client) => carry_out(&mut observed, &pool, &ca, stored, client, context).await?,
             }
         }
     };
@@ -94,7 +92,10 @@ async fn ready_to_act(
     let name = &pool.cluster.name;
     let control_plane = observed.control_plane.as_ref();
     if control_plane.is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
-        let text = format!("ControlPlane {} is being deleted; delete this pool", show(name));
+        let text = format!(
+            "ControlPlane {} is being deleted; delete this pool",
+            show(name)
+        );
         return Ok(Err(Progress::Awaiting(Reason::AwaitingControlPlane, text)));
     }
     let mut secrets = observed.secrets.values();
@@ -109,7 +110,10 @@ async fn ready_to_act(
     }
     let secret = secret_names::ca(name, Ca::Cluster);
     let Some(data) = &observed.ca else {
-        let text = format!("ControlPlane {} to make its CA (Secret {secret})", show(name));
+        let text = format!(
+            "ControlPlane {} to make its CA (Secret {secret})",
+            show(name)
+        );
         return Ok(Err(Progress::Awaiting(Reason::AwaitingControlPlane, text)));
     };
     let ca = match read_ca(&secret, data) {
@@ -146,7 +150,10 @@ async fn claimed_by_others(
 ) -> Result<Vec<Problem>, Error> {
     let cluster = &pool.cluster.name;
     let config = |machine: &str| super::names::worker_config(cluster, machine);
-    let mut wanted = vec![("metadata.name".to_owned(), super::names::pool_tokens(cluster, &pool.name))];
+    let mut wanted = vec![(
+        "metadata.name".to_owned(),
+        super::names::pool_tokens(cluster, &pool.name),
+    )];
     match &pool.workers {
         domain::Workers::Open { .. } => {
             wanted.push(("metadata.name".to_owned(), config(&pool.name)));

@@ -67,12 +67,7 @@ pub async fn see_to(
 }
 
 /// Labels and taints go through the API: a kubelet may not give itself most of them.
-async fn mark(
-    facts: &Facts<'_>,
-    members: &Members<'_>,
-    settled: &Settled,
-    outcome: &mut Outcome,
-) {
+async fn mark(facts: &Facts<'_>, members: &Members<'_>, settled: &Settled, outcome: &mut Outcome) {
     let mut marks = Vec::new();
     let mut seen = Vec::new();
     // Those that leave are labelled as well: the label is how they are found again.
@@ -97,10 +92,7 @@ fn marks_of(facts: &Facts<'_>, settled: &Settled, name: NodeName, node: &Node) -
     let mut labels = worker
         .map(|worker| worker.labels.clone())
         .unwrap_or_default();
-    labels.insert(
-        names::LABEL_NODE_POOL.to_owned(),
-        facts.pool.name.clone(),
-    );
+    labels.insert(names::LABEL_NODE_POOL.to_owned(), facts.pool.name.clone());
     // What it has joined with stays, whatever is published later.
     let known = revision_of(node).map(str::to_owned);
     let published = settled.revisions.get(name.as_str());

@@ -93,7 +93,10 @@ pub async fn occupied(
         .map(|secret| {
             let owner = owner::controller_of(&secret.metadata);
             let owner = owner.map(|owner| format!("{} {}", owner.kind, owner.name));
-            (secret.name_any(), owner.unwrap_or_else(|| "nobody".to_owned()))
+            (
+                secret.name_any(),
+                owner.unwrap_or_else(|| "nobody".to_owned()),
+            )
         })
         .collect())
 }

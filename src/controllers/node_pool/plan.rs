@@ -135,7 +135,8 @@ pub fn plan(facts: &Facts<'_>) -> Next {
         return Next::Forget(forget);
     }
     let slots = members.needed.iter();
-    let expiries = slots.filter_map(|slot| Some((slot.clone(), tokens::expiry(&token_facts, slot)?)));
+    let expiries =
+        slots.filter_map(|slot| Some((slot.clone(), tokens::expiry(&token_facts, slot)?)));
     Next::Settled(Settled {
         revisions,
         expiries: expiries.collect(),
@@ -248,4 +249,3 @@ pub fn pool_of(node: &Node) -> Option<&str> {
         .get(crate::controllers::names::LABEL_NODE_POOL)
         .map(String::as_str)
 }
-

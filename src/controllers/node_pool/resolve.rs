@@ -97,11 +97,8 @@ fn node_pool(
         spec.machine_config.as_ref(),
         &inputs.contents,
     );
-    let server_tls_bootstrap = checker.or_default(
-        "spec.serverTLSBootstrap",
-        spec.server_tls_bootstrap,
-        false,
-    );
+    let server_tls_bootstrap =
+        checker.or_default("spec.serverTLSBootstrap", spec.server_tls_bootstrap, false);
     let mut cluster = cluster?.0;
     cluster.version = version?;
     lay_over(&mut cluster.kubelet, kubelet);

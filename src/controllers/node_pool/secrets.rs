@@ -27,7 +27,11 @@ pub struct SecretMaker<'a> {
 impl SecretMaker<'_> {
     /// Name of the Secret that the machines of a slot boot from.
     pub fn config_name(&self, slot: &str) -> String {
-        let machine = if slot == SHARED { &self.pool.name } else { slot };
+        let machine = if slot == SHARED {
+            &self.pool.name
+        } else {
+            slot
+        };
         names::worker_config(&self.pool.cluster.name, machine)
     }
 
@@ -52,8 +56,7 @@ impl SecretMaker<'_> {
         let data = data.map(|(key, value)| (key.to_owned(), ByteString(value)));
         let machine = (slot != SHARED).then_some(slot);
         let name = self.config_name(slot);
-        let mut secret =
-            self.secret(name, machine, names::CONTENT_MACHINE_CONFIG, data.into());
+        let mut secret = self.secret(name, machine, names::CONTENT_MACHINE_CONFIG, data.into());
         let files = serde_json::Value::from_iter(config.files.clone()).to_string();
         secret.metadata.annotations = Some(BTreeMap::from([
             (

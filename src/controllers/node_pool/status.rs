@@ -76,7 +76,10 @@ impl Live {
             let view = NodeView::from((*node).clone());
             let revision = revision_of(node).map(str::to_owned);
             // It was labelled just now.
-            let published = settled.revisions.get(*name).or(settled.revisions.get(SHARED));
+            let published = settled
+                .revisions
+                .get(*name)
+                .or(settled.revisions.get(SHARED));
             ((*name).to_owned(), (view, revision.or(published.cloned())))
         });
         let missing = members.needed.iter();
@@ -264,7 +267,9 @@ fn of_a_live_pool(conditions: &mut Conditions, pool: Option<&domain::NodePool>, 
         .filter(|slot| *slot != SHARED)
         .collect();
     let leaving = live.leaving.iter();
-    let leaving: Vec<String> = leaving.map(|(name, text)| format!("{name}: {text}")).collect();
+    let leaving: Vec<String> = leaving
+        .map(|(name, text)| format!("{name}: {text}"))
+        .collect();
     let (under_way, reason, text) = if !live.problems.is_empty() {
         (true, Reason::TargetPending, live.problems.join("; "))
     } else if !leaving.is_empty() {
@@ -298,7 +303,10 @@ fn of_a_live_pool(conditions: &mut Conditions, pool: Option<&domain::NodePool>, 
     if behind.is_empty() {
         conditions.set(UP_TO_DATE, true, Reason::AsDesired, "");
     } else {
-        let text = format!("of an older version or machine config: {}", behind.join(", "));
+        let text = format!(
+            "of an older version or machine config: {}",
+            behind.join(", ")
+        );
         conditions.set(UP_TO_DATE, false, Reason::Outdated, text);
     }
 }
@@ -310,7 +318,11 @@ pub fn requeue(progress: &Progress, quiet: Duration, now: Timestamp) -> Duration
         Progress::Paused => Duration::from_secs(600),
         Progress::Stalled(problems) => {
             let missing = |problem: &Problem| problem.reason == ProblemReason::MissingInput;
-            if problems.iter().any(missing) { MISSING } else { HELPLESS }
+            if problems.iter().any(missing) {
+                MISSING
+            } else {
+                HELPLESS
+            }
         }
         Progress::Awaiting(..) => pause(Duration::from_secs(3), quiet).min(ATTENTIVE),
         Progress::Live(live) if !live.leaving.is_empty() || !live.problems.is_empty() => DRAINING,

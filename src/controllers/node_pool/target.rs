@@ -86,7 +86,10 @@ pub async fn reach(
 /// Puts the rights of machines that join in place; whether they are.
 pub async fn ensure_rights(uid: &str, client: &Client, context: &Context) -> Result<(), String> {
     let now = context.clock.monotonic();
-    if context.in_place.is_recent(uid, "node pool", now, OBJECTS_PERIOD) {
+    if context
+        .in_place
+        .is_recent(uid, "node pool", now, OBJECTS_PERIOD)
+    {
         return Ok(());
     }
     let applied = target::apply(client, &target::node_pool_objects()).await;
@@ -219,7 +222,11 @@ async fn nodes(
         others.extend(names.map(ToString::to_string));
     }
     let secrets = observed.secrets.values();
-    others.extend(secrets.filter_map(super::secrets::machine_of).map(str::to_owned));
+    others.extend(
+        secrets
+            .filter_map(super::secrets::machine_of)
+            .map(str::to_owned),
+    );
     let admitted = stored.0.values().flat_map(|slot| slot.admitted.keys());
     others.extend(admitted.cloned());
     others.retain(|name| !nodes.contains_key(name));

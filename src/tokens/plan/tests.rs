@@ -60,7 +60,8 @@ impl World {
         self.now += SignedDuration::from_secs(seconds.try_into().unwrap());
         // Kubernetes' token cleaner.
         let now = self.now;
-        self.live.retain(|_, live| live.expires.is_none_or(|end| end > now));
+        self.live
+            .retain(|_, live| live.expires.is_none_or(|end| end > now));
     }
 
     /// One reconcile that dies after `budget` writes; whether it came to its end.
@@ -108,7 +109,10 @@ impl World {
                     }
                     budget -= 1;
                     self.writes += 1;
-                    assert!(!self.published.values().any(|named| *named == id), "{id} is named");
+                    assert!(
+                        !self.published.values().any(|named| *named == id),
+                        "{id} is named"
+                    );
                     self.live.remove(&id);
                 }
                 continue;
@@ -121,7 +125,10 @@ impl World {
                 self.writes += 1;
                 for id in self.stored.ids() {
                     let kept = forget.ids().contains(id);
-                    assert!(kept || !self.live.contains_key(id), "{id} is forgotten alive");
+                    assert!(
+                        kept || !self.live.contains_key(id),
+                        "{id} is forgotten alive"
+                    );
                 }
                 self.stored = forget;
                 continue;
@@ -147,7 +154,10 @@ impl World {
         }
         for id in wanted.values() {
             if !named.contains(id) {
-                assert!(self.live.contains_key(id), "{id} is named before it is there");
+                assert!(
+                    self.live.contains_key(id),
+                    "{id} is named before it is there"
+                );
             }
         }
         if *budget == 0 {
@@ -163,14 +173,21 @@ impl World {
         assert!(self.pass(u32::MAX));
         let (writes, issued) = (self.writes, self.issued);
         assert!(self.pass(u32::MAX));
-        assert_eq!((self.writes, self.issued), (writes, issued), "a fixpoint writes nothing");
+        assert_eq!(
+            (self.writes, self.issued),
+            (writes, issued),
+            "a fixpoint writes nothing"
+        );
         for slot in &self.needed {
             let id = &self.published[slot];
             let left = self.live[id].expires.unwrap().duration_since(self.now);
             assert!(left > half(TTL), "{slot}: {left:?}");
         }
         for (slot, id) in &self.published {
-            assert!(self.needed.contains(slot) && self.live.contains_key(id), "{slot}");
+            assert!(
+                self.needed.contains(slot) && self.live.contains_key(id),
+                "{slot}"
+            );
         }
     }
 }
@@ -184,7 +201,10 @@ fn a_token_of_a_listed_machine_is_kept_alive_until_it_has_joined() {
         world.advance(TTL.as_secs() / 4);
         world.settle();
     }
-    assert_eq!(world.published["w-1"], first, "three TTLs later it is the same");
+    assert_eq!(
+        world.published["w-1"], first,
+        "three TTLs later it is the same"
+    );
     assert_eq!(world.issued, 2);
     world.needed.remove("w-1");
     world.settle();
@@ -260,7 +280,10 @@ fn a_granted_machine_that_never_came_gets_another_token() {
     world.undecided.insert("1".to_owned());
     world.advance(2 * TTL.as_secs());
     world.settle();
-    assert_eq!(world.published["w-1"], first, "its request still waits for the answer");
+    assert_eq!(
+        world.published["w-1"], first,
+        "its request still waits for the answer"
+    );
     world.undecided.clear();
     world.settle();
     assert_ne!(world.published["w-1"], first);
@@ -273,7 +296,11 @@ fn tokens_that_somebody_changed_are_put_back() {
     world.settle();
     let id = world.published["w-1"].clone();
     let lasting = world.now + SignedDuration::from_hours(1000);
-    for (expires, intact) in [(None, true), (Some(lasting), true), (Some(world.now), false)] {
+    for (expires, intact) in [
+        (None, true),
+        (Some(lasting), true),
+        (Some(world.now), false),
+    ] {
         world.live.insert(id.clone(), Live { expires, intact });
         world.settle();
         let live = world.live[&id];

@@ -69,12 +69,24 @@ fn everything_else_is_refused() {
         change(&mut request);
         node_asked_for(&request).unwrap_err()
     };
-    for signer in ["kubernetes.io/kube-apiserver-client", "kubernetes.io/kubelet-serving", ""] {
-        assert_eq!(with(&|r| r.signer = signer.to_owned()), Refusal::WrongSigner);
+    for signer in [
+        "kubernetes.io/kube-apiserver-client",
+        "kubernetes.io/kubelet-serving",
+        "",
+    ] {
+        assert_eq!(
+            with(&|r| r.signer = signer.to_owned()),
+            Refusal::WrongSigner
+        );
     }
     for groups in [
         texts([AUTHENTICATED, BOOTSTRAPPERS]),
-        texts([AUTHENTICATED, BOOTSTRAPPERS, NODE_POOL_GROUP, "system:masters"]),
+        texts([
+            AUTHENTICATED,
+            BOOTSTRAPPERS,
+            NODE_POOL_GROUP,
+            "system:masters",
+        ]),
         texts([AUTHENTICATED, NODE_POOL_GROUP]),
         texts(["system:nodes"]),
     ] {
@@ -109,7 +121,10 @@ fn a_certificate_says_no_more_than_a_kubelets() {
         &[],
         &[(cn.clone(), "system:node:w-1")],
         &[(o.clone(), NODES)],
-        &[(o.clone(), "system:masters"), (cn.clone(), "system:node:w-1")],
+        &[
+            (o.clone(), "system:masters"),
+            (cn.clone(), "system:node:w-1"),
+        ],
         &[(o.clone(), NODES), (cn.clone(), "w-1")],
         &[(o.clone(), NODES), (cn.clone(), "system:node:")],
         &[(o.clone(), NODES), (cn.clone(), "system:node:W_1")],
@@ -121,7 +136,11 @@ fn a_certificate_says_no_more_than_a_kubelets() {
         ],
     ];
     for subject in subjects {
-        assert_eq!(refused(subject, Vec::new()), Refusal::WrongSubject, "{subject:?}");
+        assert_eq!(
+            refused(subject, Vec::new()),
+            Refusal::WrongSubject,
+            "{subject:?}"
+        );
     }
     let good: &[(DnType, &str)] = &[(o, NODES), (cn, "system:node:w-1")];
     for name in [
@@ -186,20 +205,34 @@ fn one_token_grants_one_request_for_one_machine() {
         now,
         granted,
     };
-    let judge = |machine, bearer, exists, wanted| {
-        judge_listed(&request, bearer, machine, exists, wanted)
-    };
-    assert_eq!(judge("w-1", bearer(1, None), false, true), Ok("w-1".to_owned()));
+    let judge =
+        |machine, bearer, exists, wanted| judge_listed(&request, bearer, machine, exists, wanted);
+    assert_eq!(
+        judge("w-1", bearer(1, None), false, true),
+        Ok("w-1".to_owned())
+    );
     let again = judge("w-1", bearer(1, Some(&same)), false, true);
     assert_eq!(again, Ok("w-1".to_owned()), "recorded before a crash");
     let refused = |judged: Result<String, Refusal>| judged.unwrap_err();
     let fresh = bearer(1, None);
-    assert_eq!(refused(judge("w-2", fresh, false, true)), Refusal::OtherMachine);
-    assert_eq!(refused(judge("w-1", bearer(0, None), false, true)), Refusal::TokenExpired);
+    assert_eq!(
+        refused(judge("w-2", fresh, false, true)),
+        Refusal::OtherMachine
+    );
+    assert_eq!(
+        refused(judge("w-1", bearer(0, None), false, true)),
+        Refusal::TokenExpired
+    );
     let used = bearer(1, Some(&other));
     assert_eq!(refused(judge("w-1", used, false, true)), Refusal::SecondUse);
-    assert_eq!(refused(judge("w-1", fresh, true, true)), Refusal::NodeExists);
-    assert_eq!(refused(judge("w-1", fresh, false, false)), Refusal::NotWanted);
+    assert_eq!(
+        refused(judge("w-1", fresh, true, true)),
+        Refusal::NodeExists
+    );
+    assert_eq!(
+        refused(judge("w-1", fresh, false, false)),
+        Refusal::NotWanted
+    );
 
     let place = OpenPlace {
         free: 1,
@@ -210,11 +243,20 @@ fn one_token_grants_one_request_for_one_machine() {
     let full = OpenPlace { free: 0, ..place };
     assert_eq!(refused(judge(fresh, full)), Refusal::PoolFull);
     assert_eq!(judge(bearer(1, Some(&same)), full), Ok("w-1".to_owned()));
-    let taken = OpenPlace { name_taken: true, ..place };
+    let taken = OpenPlace {
+        name_taken: true,
+        ..place
+    };
     assert_eq!(refused(judge(fresh, taken)), Refusal::NameTaken);
-    let there = OpenPlace { node_exists: true, ..place };
+    let there = OpenPlace {
+        node_exists: true,
+        ..place
+    };
     assert_eq!(refused(judge(fresh, there)), Refusal::NodeExists);
-    let closed = OpenPlace { closed: true, ..place };
+    let closed = OpenPlace {
+        closed: true,
+        ..place
+    };
     assert_eq!(refused(judge(fresh, closed)), Refusal::NotWanted);
 }
 
@@ -229,8 +271,10 @@ fn a_serving_certificate_is_for_the_nodes_own_names_and_addresses() {
     let ip = |last| SanType::IpAddress([10, 0, 0, last].into());
     let make = |names: Vec<SanType>| {
         let subject = subject("w-1");
-        let subject: Vec<(DnType, &str)> =
-            subject.iter().map(|(kind, value)| (kind.clone(), value.as_str())).collect();
+        let subject: Vec<(DnType, &str)> = subject
+            .iter()
+            .map(|(kind, value)| (kind.clone(), value.as_str()))
+            .collect();
         let mut request = request(pem(&subject, names));
         request.signer = serving::SERVING_SIGNER.to_owned();
         request.username = "system:node:w-1".to_owned();

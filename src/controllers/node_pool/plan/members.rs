@@ -52,7 +52,11 @@ impl<'a> Members<'a> {
         members.needed = if open {
             BTreeSet::from([SHARED.to_owned()])
         } else {
-            wanted.into_iter().filter(missing).map(str::to_owned).collect()
+            wanted
+                .into_iter()
+                .filter(missing)
+                .map(str::to_owned)
+                .collect()
         };
         members
     }

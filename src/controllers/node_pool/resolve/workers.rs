@@ -105,7 +105,9 @@ fn worker(
     free_name(checker, &at("name"), &given.name);
     let name = checker.take(at("name"), given.name.parse::<NodeName>());
     if let Some(cluster) = cluster
-        && name.as_ref().is_some_and(|name| is_control_plane(cluster, name))
+        && name
+            .as_ref()
+            .is_some_and(|name| is_control_plane(cluster, name))
     {
         let message = format!(
             "{} is a machine of ControlPlane {}; a worker needs a name of its own",
@@ -124,7 +126,10 @@ fn worker(
             fields::absolute_path(checker, &at("criSocket"), file);
         }
         None => {
-            let message = format!("{} is not a socket; write it as {CRI_SOCKET}", show(cri_socket));
+            let message = format!(
+                "{} is not a socket; write it as {CRI_SOCKET}",
+                show(cri_socket)
+            );
             checker.invalid(at("criSocket"), message);
         }
     }
