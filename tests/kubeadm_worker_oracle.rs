@@ -1,8 +1,8 @@
 //! The rendered files of a worker against those that the real `kubeadm join` writes.
 //!
 //! Its dry run knows one cluster, built in: the default settings behind 192.168.0.101:6443, and one
-//! token. The same cluster and token are given to our renderer; every file is the same to the byte,
-//! with the same mode.
+//! token. The same cluster and token are given to our renderer; every file has the same mode and the
+//! same content, YAML as values (the writers quote differently) and all else to the byte.
 
 #[path = "testbed/mod.rs"]
 mod testbed;
@@ -14,7 +14,8 @@ use std::process::Command;
 
 use seedbed::controllers::node_pool::resolve::{Inputs, resolve};
 use seedbed::crd::{ControlPlane, NodePool};
-use seedbed::domain::HostPort;
+use seedbed::domain::{self, HostPort};
+use seedbed::machine_config::{MachineConfig, worker_config};
 use seedbed::manifests::worker_files;
 use serde_json::{Value, json};
 
@@ -55,7 +56,14 @@ fn files_are_those_of_kubeadm_join() {
             let theirs = kubeadm(&node);
             let ours = ours(&node, &theirs);
             for (path, file) in &theirs {
-                assert_eq!(ours.get(path), Some(file), "{path}");
+                let (mode, text) = ours.get(path).unwrap_or_else(|| panic!("no {path}"));
+                assert_eq!(mode, &file.0, "{path}");
+                if path.ends_with(".yaml") || path.ends_with(".conf") {
+                    let value = |text: &str| serde_saphyr::from_str::<Value>(text).unwrap();
+                    assert_eq!(value(text), value(&file.1), "{path}");
+                } else {
+                    assert_eq!(text, &file.1, "{path}");
+                }
                 compared += 1;
             }
             // kubeadm expects the drop-in from the kubelet's package.
@@ -116,19 +124,40 @@ fn read(path: &Path) -> (String, (u32, String)) {
     (on_node, (mode, std::fs::read_to_string(path).unwrap()))
 }
 
+/// A token is no part of what a machine should be, and one that has joined is given none.
+#[test]
+fn the_revision_does_not_know_the_token() {
+    let pool = pool(json!({"name": "w-1"}));
+    let worker = pool.worker("w-1").expect("the machine");
+    let server = HostPort {
+        host: "192.168.0.101".to_owned(),
+        port: 6443,
+    };
+    let config = |token: Option<&str>| {
+        let token = token.map(|token| token.parse().unwrap());
+        worker_config(&pool, worker, &server, "ca", token.as_ref()).unwrap()
+    };
+    let (one, other, none) = (
+        config(Some(TOKEN)),
+        config(Some("fedcba.abcdef0123456789")),
+        config(None),
+    );
+    assert_eq!(one.revision, other.revision);
+    assert_eq!(one.revision, none.revision);
+    let text = |config: &MachineConfig| String::from_utf8(config.user_data.to_vec()).unwrap();
+    assert!(text(&one).contains(TOKEN) && !text(&other).contains(TOKEN));
+    assert!(!text(&none).contains("token:"));
+    assert!(
+        !none
+            .files
+            .contains_key("/etc/kubernetes/bootstrap-kubelet.conf")
+    );
+    // All of them wait until the kubelet has its certificate.
+    assert!(text(&none).contains("kubelet-client-current.pem"));
+}
+
 /// The same from our renderer, with kubeadm's CA.
 fn ours(node: &Value, theirs: &Files) -> Files {
-    let control_plane: ControlPlane = serde_json::from_value(json!({
-        "apiVersion": "seedbed.dev/v1alpha1",
-        "kind": "ControlPlane",
-        "metadata": {"name": "prod", "namespace": "clusters"},
-        "spec": {
-            "version": "v1.37.1",
-            "replicas": 1,
-            "machines": [{"name": "cp-1", "address": "198.18.0.11"}],
-        },
-    }))
-    .unwrap();
     let mut machine = node.clone();
     // Another name than the Node's, as on the machine that runs this test.
     machine["hostname"] = json!("another");
@@ -140,18 +169,7 @@ fn ours(node: &Value, theirs: &Files) -> Files {
     if let Some(path) = resolv_conf {
         machine["resolvConf"] = json!(path);
     }
-    let pool: NodePool = serde_json::from_value(json!({
-        "apiVersion": "seedbed.dev/v1alpha1",
-        "kind": "NodePool",
-        "metadata": {"name": "workers", "namespace": "clusters"},
-        "spec": {"controlPlaneRef": {"name": "prod"}, "machines": [machine]},
-    }))
-    .unwrap();
-    let inputs = Inputs {
-        control_plane: Some(&control_plane),
-        ..Inputs::default()
-    };
-    let pool = resolve(&pool, &inputs).expect("a right spec");
+    let pool = pool(machine);
     let server = HostPort {
         host: "192.168.0.101".to_owned(),
         port: 6443,
@@ -165,4 +183,31 @@ fn ours(node: &Value, theirs: &Files) -> Files {
         (file.path, (file.mode, text))
     });
     named.collect()
+}
+
+/// A pool of this machine, of a control plane with default settings.
+fn pool(machine: Value) -> domain::NodePool {
+    let control_plane: ControlPlane = serde_json::from_value(json!({
+        "apiVersion": "seedbed.dev/v1alpha1",
+        "kind": "ControlPlane",
+        "metadata": {"name": "prod", "namespace": "clusters"},
+        "spec": {
+            "version": "v1.37.1",
+            "replicas": 1,
+            "machines": [{"name": "cp-1", "address": "198.18.0.11"}],
+        },
+    }))
+    .unwrap();
+    let pool: NodePool = serde_json::from_value(json!({
+        "apiVersion": "seedbed.dev/v1alpha1",
+        "kind": "NodePool",
+        "metadata": {"name": "workers", "namespace": "clusters"},
+        "spec": {"controlPlaneRef": {"name": "prod"}, "machines": [machine]},
+    }))
+    .unwrap();
+    let inputs = Inputs {
+        control_plane: Some(&control_plane),
+        ..Inputs::default()
+    };
+    resolve(&pool, &inputs).expect("a right spec")
 }

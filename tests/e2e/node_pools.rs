@@ -183,12 +183,13 @@ fn nothing_is_left_of_the_join(site: &Site, workers: &[Arc<Machine>]) -> Result<
         ensure!(!key.exists(), "{} has a CA's key", worker.name());
     }
     for (name, _) in LISTED {
-        let document = user_data::document(&site.stage.user_data(NAME, name)?);
-        ensure!(
-            !document.contains("bootstrap-kubelet.conf\""),
-            "{name} could join again"
-        );
-        ensure!(!document.contains("PRIVATE KEY"), "{name} is given a key");
+        let config = user_data::parse(&site.stage.user_data(NAME, name)?);
+        for file in &config.write_files {
+            let credential = file.path == "/etc/kubernetes/bootstrap-kubelet.conf";
+            ensure!(!credential, "{name} could join again");
+            let text = String::from_utf8_lossy(&file.bytes()).into_owned();
+            ensure!(!text.contains("PRIVATE KEY"), "{name} is given a key");
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -27,10 +27,12 @@ use crate::target;
 use crate::tokens::format::{self, Live};
 use crate::tokens::issue::issue;
 use crate::tokens::plan::{Ensure, renew};
-use crate::tokens::{SHARED, Stored};
+use crate::tokens::{Approval, SHARED, Stored};
 
 /// Writes of one batch that are under way at the same time.
 const WRITES_AT_ONCE: usize = 8;
+/// A Node that was let in is awaited for no longer.
+const LONGEST_WAY: SignedDuration = SignedDuration::from_hours(24);
 /// Longest time of one delete in the seed.
 const DELETE_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -78,15 +80,17 @@ impl Actor<'_> {
         Ok(next)
     }
 
-    /// A Node that has its label needs no other record.
+    /// A Node that has its label needs no other record; one that has not come for a day, neither.
     fn labelled_are_no_longer_awaited(&self, stored: &mut Stored) {
         let pool = self.pool.name.as_str();
-        let labelled = |name: &String| {
+        let awaited = |name: &String, approval: &Approval| {
             let node = self.target.nodes.get(name);
-            node.is_some_and(|node| super::plan::pool_of(node) == Some(pool))
+            let labelled = node.is_some_and(|node| super::plan::pool_of(node) == Some(pool));
+            !labelled && self.now.duration_since(approval.at) < LONGEST_WAY
         };
         for slot in stored.0.values_mut() {
-            slot.admitted.retain(|name, _| !labelled(name));
+            slot.admitted
+                .retain(|name, approval| awaited(name, approval));
         }
     }
 

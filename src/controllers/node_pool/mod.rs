@@ -93,7 +93,7 @@ async fn ready_to_act(
     let control_plane = observed.control_plane.as_ref();
     if control_plane.is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
         let text = format!(
-            "ControlPlane {} is being deleted; delete this pool",
+            "ControlPlane {}, which is being deleted; delete this pool",
             show(name)
         );
         return Ok(Err(Progress::Awaiting(Reason::AwaitingControlPlane, text)));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Node;
 
 use super::Facts;
@@ -120,7 +121,13 @@ fn open(
     };
     let granted_now = decided.granted.iter();
     let mut granted_now = granted_now.filter(|(slot, _, _)| slot == SHARED);
-    let coming = slot.admitted.keys().map(String::as_str);
+    // Who was let in and has not come within one lifetime of a token gives its place to others.
+    let ttl = SignedDuration::try_from(facts.pool.token_ttl).unwrap_or(SignedDuration::MAX);
+    let coming = slot.admitted.iter().filter(|(_, approval)| {
+        let since = facts.now.duration_since(approval.at);
+        since < ttl
+    });
+    let coming = coming.map(|(name, _)| name.as_str());
     let mut all: BTreeSet<&str> = members.joined.keys().copied().chain(coming).collect();
     all.extend(granted_now.clone().map(|(_, node, _)| node.as_str()));
     let granted = granted_now
