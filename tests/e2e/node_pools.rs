@@ -41,7 +41,7 @@ fn workers(site: &Site) -> Result<()> {
     pool(
         site,
         "listed",
-        json!({"machines": names, "labels": {"tier": "web"}}),
+        json!({"machines": names, "labels": {"tier": "web"}, "serverTLSBootstrap": true}),
     )?;
     pool(site, "open", json!({"maxNodes": 2, "token": {"ttl": "2m"}}))?;
     let late = json!({"machines": [{"name": LATE.0}], "token": {"ttl": "1m"}});
@@ -59,6 +59,8 @@ fn workers(site: &Site) -> Result<()> {
     }
     workers.push(worker(site, "open", OPEN.0, OPEN.1)?);
     let replayed = site.stage.user_data(NAME, LISTED[0].0)?;
+    // It has its user data now, and is switched on much later.
+    let late = worker(site, LATE.0, LATE.0, LATE.1)?;
     for worker in &workers {
         worker.boot()?;
     }
@@ -86,7 +88,7 @@ fn workers(site: &Site) -> Result<()> {
     nothing_is_left_of_the_join(site, &workers)?;
     replay_is_refused(site, &cluster, &replayed)?;
     if soak() {
-        comes_late(site, &cluster, published)?;
+        comes_late(site, &cluster, &late, published)?;
     }
     taken_out(site, &cluster, &workers)?;
     for name in ["listed", "open", "late"] {
@@ -182,6 +184,15 @@ fn nothing_is_left_of_the_join(site: &Site, workers: &[Arc<Machine>]) -> Result<
         let key = worker.file("/etc/kubernetes/pki/ca.key");
         ensure!(!key.exists(), "{} has a CA's key", worker.name());
     }
+    // The kubelets of the listed pool asked for serving certificates, and got them.
+    for worker in &workers[..LISTED.len()] {
+        let served = worker.file("/var/lib/kubelet/pki/kubelet-server-current.pem");
+        wait(SEED_LIMIT, || {
+            let there = std::fs::symlink_metadata(&served).is_ok();
+            ensure!(there, "{} has no serving certificate", worker.name());
+            Ok(())
+        })?;
+    }
     for (name, _) in LISTED {
         let config = user_data::parse(&site.stage.user_data(NAME, name)?);
         for file in &config.write_files {
@@ -214,9 +225,13 @@ fn replay_is_refused(site: &Site, cluster: &Cluster<'_>, replayed: &[u8]) -> Res
     Ok(())
 }
 
-/// A machine that is switched on after more than three lifetimes of a token.
-fn comes_late(site: &Site, cluster: &Cluster<'_>, published: Instant) -> Result<()> {
-    let machine = worker(site, LATE.0, LATE.0, LATE.1)?;
+/// A machine that is switched on after more than three lifetimes of the token that it was given.
+fn comes_late(
+    site: &Site,
+    cluster: &Cluster<'_>,
+    machine: &Machine,
+    published: Instant,
+) -> Result<()> {
     std::thread::sleep(Duration::from_secs(200).saturating_sub(published.elapsed()));
     machine.boot()?;
     wait_pool(site, "late", "NodesReady")?;
