@@ -99,15 +99,7 @@ fn render(
 ) -> Vec<(String, u32, String, String)> {
     let founding = Founding {
         token: "prod-3f1b2c".to_owned(),
-        members: control_plane
-            .machines
-            .iter()
-            .map(|machine| Member {
-                name: machine.name.to_string(),
-                peer_url: machine.peer_url(),
-                started: false,
-            })
-            .collect(),
+        members: control_plane.machines.iter().map(Member::founder).collect(),
         state,
     };
     let (cluster, leaves) = (cluster(), leaves());

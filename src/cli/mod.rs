@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::runtime::settings::Settings;
 
 mod crds;
+mod explain;
 mod join_command;
 mod render;
 pub mod status;
@@ -33,6 +34,7 @@ enum Command {
     JoinCommand(join_command::JoinCommand),
     Render(render::Render),
     Status(status::Status),
+    Explain(explain::Explain),
 }
 
 /// Parses the command line and does what it says.
@@ -40,7 +42,7 @@ pub fn run() -> ExitCode {
     let command = Cli::parse().command;
     let failure = match command {
         // Its exit code 1 has a meaning of its own.
-        Command::Status(_) => ExitCode::from(2),
+        Command::Status(_) | Command::Explain(_) => ExitCode::from(2),
         Command::Operator(_) | Command::Crds | Command::JoinCommand(_) | Command::Render(_) => {
             ExitCode::FAILURE
         }
@@ -55,6 +57,7 @@ pub fn run() -> ExitCode {
             render::render(&render, &mut io::stdout().lock()).map(|()| ExitCode::SUCCESS)
         }
         Command::Status(args) => status(args),
+        Command::Explain(args) => explain(args),
     };
     match done {
         Ok(code) => code,
@@ -83,6 +86,11 @@ fn status(args: status::Status) -> Result<ExitCode, Box<dyn Error>> {
 fn join_command(args: join_command::JoinCommand) -> Result<(), Box<dyn Error>> {
     choose_crypto();
     crate::runtime::executor()?.block_on(join_command::join_command(args, &mut io::stdout()))
+}
+
+fn explain(args: explain::Explain) -> Result<ExitCode, Box<dyn Error>> {
+    choose_crypto();
+    crate::runtime::executor()?.block_on(explain::explain(args, &mut io::stdout()))
 }
 
 fn operator(settings: Settings) -> Result<(), Box<dyn Error>> {

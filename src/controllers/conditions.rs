@@ -35,6 +35,15 @@ types! {
     CERTIFICATES_VALID = "CertificatesValid"
     /// Every voter answers and follows the leader.
     ETCD_HEALTHY = "EtcdHealthy"
+    /// The healthy voters are a majority.
+    QUORUM_HEALTHY = "QuorumHealthy"
+    /// The number of voters is odd.
+    ODD_MEMBERS = "OddMembers"
+    /// The cluster is founded: a founder has answered.
+    FOUNDED = "Founded"
+    /// The members are those that are wanted, and no change is under way; else the message says
+    /// which step is, and which rule holds each one that is not taken.
+    MEMBERSHIP_SETTLED = "MembershipSettled"
     /// Every machine config is published.
     MACHINE_CONFIGS_PUBLISHED = "MachineConfigsPublished"
     /// Every machine runs what its config says.
@@ -109,6 +118,12 @@ reasons! {
     NoApiServer
     /// Fewer healthy voters than a quorum answer; nothing is changed.
     QuorumLost
+    /// Members are being added, promoted or removed, or are about to be.
+    MembershipChanging
+    /// A step is wanted, and a rule holds it; the message says which.
+    StepHeld
+    /// The number of voters is even: it survives no more failures than one voter less.
+    EvenMembers
     /// Members of different clusters answer; nothing is changed.
     SplitBrain
     /// A member answers under another ID than recorded, or a stranger is listed.
@@ -117,6 +132,8 @@ reasons! {
     FoundingHalted
     /// A certificate expires soon or has expired.
     CertificatesExpiring
+    /// A machine has no etcd member and no Node any more, and may be taken away (event only).
+    MachineReleased
     /// The control plane is not there, or none of its API servers is ready.
     AwaitingControlPlane
     /// Nodes are being drained before they are deleted; the message names the pods that are left.
@@ -308,6 +325,7 @@ impl Conditions {
             STALLED,
             PAUSED,
             MACHINE_CONFIGS_PUBLISHED,
+            QUORUM_HEALTHY,
             TOKENS_VALID,
             ETCD_HEALTHY,
             AVAILABLE,

@@ -1,7 +1,7 @@
 //! The one struct with handles to the outside. Stages take it whole because they are few; the
 //! pure ones never see it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,9 +10,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::error::Error;
+use super::etcd_cluster::MirrorRecord;
+use super::memories::Memories;
 use super::pace::Changes;
 use crate::crd::{EtcdCluster, KeyAlgorithm};
-use crate::etcd::{EtcdClients, EtcdCredentials};
+use crate::etcd::{EtcdApi, EtcdClients, EtcdCredentials};
 use crate::kube_ext::events::Events;
 use crate::pki::inventory::{OperatorIdentity, operator_client};
 use crate::pki::{Ca, KeyPair, issue, secret_names};
@@ -30,8 +32,10 @@ pub struct Context {
     pub clock: Clock,
     pub events: Events,
     pub metrics: Metrics,
-    /// Ledger ConfigMaps that were seen to agree with their status.
+    /// Ledger ConfigMaps as they were last seen or written.
     pub mirrors: Mirrors,
+    /// What earlier rounds of questions to etcd's members have shown.
+    pub memories: Memories,
     /// Targets whose objects were seen in place.
     pub in_place: InPlace,
     /// When each status changed last.
@@ -51,6 +55,7 @@ impl Context {
             events,
             metrics,
             mirrors: Mirrors::default(),
+            memories: Memories::default(),
             in_place: InPlace::default(),
             changes: Changes::default(),
             etcd: Pool::default(),
@@ -70,10 +75,10 @@ impl Context {
 
     /// Clients of this cluster's members, under a certificate that lives in memory only.
     /// The inner error says, for people, what is missing.
-    pub async fn etcd_clients(
+    pub async fn etcd(
         &self,
         cluster: &EtcdCluster,
-    ) -> Result<Result<Arc<EtcdClients>, String>, Error> {
+    ) -> Result<Result<Arc<dyn EtcdApi>, String>, Error> {
         let uid = cluster.uid().unwrap_or_default();
         if let Some(clients) = self.etcd.get(&uid, self.clock.monotonic()) {
             return Ok(Ok(clients));
@@ -142,6 +147,7 @@ impl Context {
         self.etcd.forget(uid);
         self.target.forget(uid);
         self.mirrors.forget(uid);
+        self.memories.forget(uid);
         self.in_place.forget(uid);
         self.changes.forget(uid);
     }
@@ -198,35 +204,31 @@ impl<T> Pool<T> {
     }
 }
 
-/// Remembers which clusters' two founding records were seen to agree, so that a settled cluster
-/// is not read again every few seconds.
+/// Remembers each cluster's ledger ConfigMap as it was last seen or written, so that a settled
+/// cluster's is not read again every few seconds.
 #[derive(Default)]
-pub struct Mirrors(Mutex<HashSet<String>>);
+pub struct Mirrors(Mutex<HashMap<String, Arc<MirrorRecord>>>);
 
 impl Mirrors {
-    /// Whether the records of this cluster were seen to agree.
-    pub fn agrees(&self, cluster: &EtcdCluster) -> bool {
+    /// The record of this cluster, if it was seen since this process started.
+    pub fn known(&self, cluster: &EtcdCluster) -> Option<Arc<MirrorRecord>> {
         let uid = cluster.uid().unwrap_or_default();
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&uid)
+        self.lock().get(&uid).cloned()
     }
 
-    /// Remembers that they do.
-    pub fn note(&self, cluster: &EtcdCluster) {
-        let uid = cluster.uid().unwrap_or_default();
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid);
+    /// Remembers what it is now.
+    pub fn note(&self, cluster: &EtcdCluster, record: Arc<MirrorRecord>) {
+        self.lock()
+            .insert(cluster.uid().unwrap_or_default(), record);
     }
 
-    fn forget(&self, uid: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+    /// Forgets it: it has to be read again.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<MirrorRecord>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

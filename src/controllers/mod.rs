@@ -11,6 +11,8 @@ pub mod control_plane;
 pub mod error;
 pub mod etcd_cluster;
 pub mod fields;
+mod ledger;
+mod memories;
 pub mod names;
 pub mod node_pool;
 mod pace;

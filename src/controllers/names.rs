@@ -31,12 +31,29 @@ pub const NODE_POOL_FINALIZER: &str = "seedbed.dev/node-pool";
 pub const ANNOTATION_REVISION: &str = "seedbed.dev/revision";
 /// Annotation with the files of a machine config: a JSON object of path to SHA-256.
 pub const ANNOTATION_FILES: &str = "seedbed.dev/files";
+/// Annotation on a machine-config Secret: the machine is confirmed gone; why.
+pub const ANNOTATION_MACHINE_LOST: &str = "seedbed.dev/machine-lost";
+/// Annotation on a machine-config Secret: the machine shall be taken away or imaged anew; why.
+pub const ANNOTATION_RELEASE_REQUESTED: &str = "seedbed.dev/release-requested";
+/// Annotation on a machine-config Secret, by the operator: since when the machine may be taken
+/// away, RFC 3339.
+pub const ANNOTATION_RELEASED: &str = "seedbed.dev/released";
+/// Annotation on a machine-config Secret: name of the added etcd member that does not start on an
+/// empty disk any more by this config.
+pub const ANNOTATION_KEEPS_DATA_OF: &str = "seedbed.dev/keeps-data-of";
+/// Annotation on a ControlPlane or EtcdCluster: the machine of this name is imaged anew.
+pub const ANNOTATION_REIMAGED: &str = "seedbed.dev/reimaged";
 /// Key of the ledger ConfigMap.
 pub const LEDGER_KEY: &str = "ledger.json";
 
 /// Selector of the machine-config Secrets of a control plane.
 pub fn machine_config_selector(control_plane: &str) -> String {
     format!("{LABEL_CONTROL_PLANE}={control_plane},{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
+}
+
+/// Selector of the machine-config Secrets of all control planes.
+pub fn all_machine_configs() -> String {
+    format!("{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
 }
 
 /// Selector of the machine-config Secrets of a node pool.

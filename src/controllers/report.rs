@@ -23,14 +23,15 @@ pub enum Fence {
     None,
 }
 
-/// Writes the status if it differs from the stored one, and publishes what is news.
+/// Writes the status if it differs from the stored one, and publishes what is news. Answers with
+/// the object as it is stored then; `None` when nothing was written.
 pub async fn report<K, S>(
     object: &K,
     stored: Option<&S>,
     (status, news): &(S, Vec<EventSpec>),
     fence: Fence,
     context: &Context,
-) -> Result<(), Error>
+) -> Result<Option<K>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -38,6 +39,7 @@ where
         + DeserializeOwned,
     S: Serialize + PartialEq,
 {
+    let mut written = None;
     if stored != Some(status) {
         let name = object.name_any();
         let mut metadata = json!({ "name": name });
@@ -52,18 +54,19 @@ where
             "status": status,
         });
         let api: Api<K> = context.api(object);
-        api.patch_status(
-            &name,
-            &PatchParams::apply(FIELD_MANAGER).force(),
-            &Patch::Apply(body),
-        )
-        .await
-        .map_err(Error::api("writing a status"))?;
+        let patched = api
+            .patch_status(
+                &name,
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(body),
+            )
+            .await;
+        written = Some(patched.map_err(Error::api("writing a status"))?);
     }
     for event in news {
         context.events.publish(object, event).await;
     }
-    Ok(())
+    Ok(written)
 }
 
 /// Conditions of an object that this release does not act on.

@@ -15,7 +15,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config, Controller, Error as ControllerError};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, predicates, reflector};
+use kube::runtime::{Predicate, WatchStreamExt, predicates, reflector};
 use kube::{Api, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -103,6 +103,23 @@ impl Reconciled for EtcdCluster {
         context: &Context,
     ) -> Result<Duration, Error> {
         etcd_cluster::reconcile(object, turn, context).await
+    }
+
+    /// People and providers say on a machine-config Secret that its machine is lost or shall go.
+    fn with_owned(
+        controller: Controller<DeserializeGuard<Self>>,
+        context: &Context,
+        namespace: &str,
+    ) -> Controller<DeserializeGuard<Self>> {
+        let configs = watcher::Config::default().labels(&names::all_machine_configs());
+        let secrets =
+            Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
+        let of_cluster = |secret: PartialObjectMeta<Secret>| {
+            let name = secret.labels().get(names::LABEL_CONTROL_PLANE)?;
+            let namespace = secret.namespace()?;
+            Some(reflector::ObjectRef::new(name).within(&namespace))
+        };
+        controller.watches(secrets, configs, of_cluster)
     }
 }
 
@@ -195,8 +212,12 @@ fn drive<K: Reconciled>(
         .inspect(move |event| noticed::<K>(event.as_ref(), &watching))
         .reflect(writer)
         .applied_objects()
-        // Our own writes to the status change nothing that a reconcile would look at.
-        .predicate_filter(predicates::generation, Default::default());
+        // Our own writes to the status change nothing that a reconcile would look at; annotations
+        // may announce something.
+        .predicate_filter(
+            predicates::generation.combine(predicates::annotations),
+            Default::default(),
+        );
     let controller = Controller::for_stream(stream, reader.clone())
         // Not bounded here but by turns.
         .with_config(Config::default().concurrency(0))

@@ -99,6 +99,10 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 1024)))]
     pub alarms: Vec<String>,
+    /// Since when nothing has come back from it, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::time")]
+    pub silent_since: Option<String>,
     /// When these figures were read, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "super::schema::time")]
@@ -133,6 +137,44 @@ pub struct Ledger {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), inner(length(min = 1, max = 16)))]
     pub tombstones: Vec<String>,
+    /// Generation of the newest member that is no founder; no name is ever used twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_generation: Option<i64>,
+    /// Machines whose new member has not started, and how often that was tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["machine".into()]))]
+    pub joins: Vec<Join>,
+    /// When a lost voter was last removed without anybody having asked for it, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::schema::time")]
+    pub last_replacement: Option<String>,
+    /// Machines that are imaged anew, as announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reimaged: Option<Announcement>,
+}
+
+/// A machine that was given a member which did not start.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Join {
+    /// Name of the machine.
+    #[schemars(length(max = 63))]
+    pub machine: String,
+    /// Members that it was given in vain, one after the other.
+    pub attempts: i32,
+}
+
+/// The announcement that machines are imaged anew, and which members it is about: those that were
+/// there when it was first seen.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Announcement {
+    /// Value of the annotation `seedbed.dev/reimaged`.
+    #[schemars(length(max = 1024))]
+    pub value: String,
+    /// Generation of the newest member at that time; members after it are not meant.
+    pub generation: i64,
 }
 
 /// How the cluster was founded: once, by these members, under this token.
@@ -168,8 +210,16 @@ pub struct Slot {
     /// Name of the machine.
     #[schemars(length(max = 63))]
     pub machine: String,
-    /// Counts the members this machine has had; 0 is the founder.
+    /// 0: a founder. Later members are counted through the whole cluster.
     pub generation: i64,
+    /// Name of the member. A founder is called like its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub name: Option<String>,
+    /// Its peer URL. A founder's stands in the founding.
+    #[serde(default, rename = "peerURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub peer_url: Option<String>,
     /// Member ID, hexadecimal, as soon as it is known.
     #[serde(default, rename = "memberID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
@@ -197,12 +247,34 @@ pub struct PendingOperation {
     #[serde(default, rename = "peerURL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub peer_url: Option<String>,
+    /// Name of a member to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub name: Option<String>,
+    /// Generation of a member to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// The member that leadership goes to, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub target: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub reason: Option<String>,
+    /// Nobody asked for it: a voter is removed because it was found lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic: Option<bool>,
     /// When it was recorded, RFC 3339.
     #[schemars(schema_with = "super::schema::time")]
     pub started_at: String,
-    /// Tries so far.
+    /// Tries so far, the running one included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,
+    /// What the last try came to, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
 }
 
 /// A decision and what it stood on.

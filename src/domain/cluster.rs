@@ -26,10 +26,14 @@ pub struct ControlPlane {
     pub version: KubeVersion,
     /// `controlPlaneEndpoint`; `None` only with a single machine, whose address serves then.
     pub endpoint: Option<HostPort>,
-    /// Machines that serve, in the order of the inventory.
+    /// Machines that serve, in the order of the inventory. After the founding: those that have an
+    /// etcd member.
     pub machines: Vec<Machine>,
     /// Machines of the inventory that nothing runs on.
     pub spares: Vec<Machine>,
+    /// The first founder, where kubeadm would have run `init`. `None` before the founding: the
+    /// first machine.
+    pub initial_machine: Option<NodeName>,
     pub pod_cidrs: Vec<Cidr>,
     /// At least one.
     pub service_cidrs: Vec<Cidr>,
@@ -235,11 +239,30 @@ pub struct Founding {
 /// A member of `--initial-cluster`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
+    /// Name of its machine.
+    pub machine: String,
+    /// `--name`. A founder's is that of its machine.
     pub name: String,
     pub peer_url: String,
     /// It has answered at least once: its data must never be missing again
     /// (etcd-membership I9).
     pub started: bool,
+    /// It was added to a running cluster: data that its machine still has is another member's
+    /// (etcd-membership I10).
+    pub added: bool,
+}
+
+impl Member {
+    /// The member that a machine has when it founds a cluster.
+    pub fn founder(machine: &Machine) -> Self {
+        Self {
+            machine: machine.name.to_string(),
+            name: machine.name.to_string(),
+            peer_url: machine.peer_url(),
+            started: false,
+            added: false,
+        }
+    }
 }
 
 /// `--initial-cluster-state`.

@@ -1,26 +1,35 @@
 //! The real client: one connection a member, kept while its credentials are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, TlsOptions};
-use futures::future::BoxFuture;
+use etcd_client::{
+    Certificate, Client, ConnectOptions, GetOptions, Identity, MemberAddOptions, TlsOptions,
+};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
-use super::api::{EtcdApi, MemberEndpoint};
+use super::api::{Asked, EtcdApi, MemberEndpoint};
 use super::error::EtcdError;
+use super::metrics;
+use super::snapshot::{Verified, Verifier};
 use crate::domain::{ClusterId, MemberId};
 use crate::membership::{Answer, ListedMember};
 
 /// Longest wait for a TCP connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest wait for one call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for one call; a change of membership may take all of it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a whole probe, so that one silent member never delays the verdict on others.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(8);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(6);
+/// A member whose linearizable read takes longer is not healthy (etcd-membership A.2).
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the next part of a snapshot.
+const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
+/// Longest wait for a whole snapshot; a reconcile takes no longer than a minute.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// What authenticates the operator to the members of one cluster.
 #[derive(Clone)]
@@ -84,6 +93,14 @@ impl EtcdClients {
         };
         let status = client.status().await.map_err(|error| failed(&error))?;
         let header = status.header().ok_or_else(|| missing("a header"))?;
+        let members = if status.is_learner() {
+            serializable_read(&mut client)
+                .await
+                .map_err(|error| failed(&error))?;
+            Err("a learner has no list of members".to_owned())
+        } else {
+            linearizable_members(&mut client, MemberId(header.member_id())).await
+        };
         Ok(Answer {
             cluster_id: ClusterId(header.cluster_id()),
             member_id: MemberId(header.member_id()),
@@ -95,9 +112,21 @@ impl EtcdClients {
             version: status.version().to_owned(),
             is_learner: status.is_learner(),
             errors: status.errors().to_vec(),
-            members: linearizable_members(&mut client, MemberId(header.member_id())).await,
+            members,
         })
     }
+}
+
+/// The one read that a learner serves; its deadline is that of the whole probe.
+async fn serializable_read(client: &mut Client) -> Result<(), etcd_client::Error> {
+    let options = GetOptions::new()
+        .with_keys_only()
+        .with_limit(1)
+        .with_serializable();
+    client
+        .get("seedbed.dev/probe", Some(options))
+        .await
+        .map(drop)
 }
 
 /// The list of members behind a linearizable read on the same connection: `MemberList` of this
@@ -106,12 +135,13 @@ async fn linearizable_members(
     client: &mut Client,
     member: MemberId,
 ) -> Result<Vec<ListedMember>, String> {
-    let read = client
-        .get(
-            "seedbed.dev/probe",
-            Some(GetOptions::new().with_keys_only().with_limit(1)),
-        )
+    let read = client.get(
+        "seedbed.dev/probe",
+        Some(GetOptions::new().with_keys_only().with_limit(1)),
+    );
+    let read = tokio::time::timeout(READ_TIMEOUT, read)
         .await
+        .map_err(|_| format!("no answer within {} s", READ_TIMEOUT.as_secs()))?
         .map_err(|error| error.to_string())?;
     let list = client
         .member_list()
@@ -164,17 +194,93 @@ fn timeout(member: &MemberEndpoint, after: Duration) -> EtcdError {
     }
 }
 
-impl EtcdApi for EtcdClients {
-    fn probe<'a>(&'a self, member: &'a MemberEndpoint) -> BoxFuture<'a, Result<Answer, EtcdError>> {
-        Box::pin(async move {
-            let answer = tokio::time::timeout(PROBE_TIMEOUT, self.ask(member))
+impl EtcdClients {
+    /// Makes one call under its deadline. A client that failed is not worth keeping: the next call
+    /// looks who is there.
+    async fn within<T>(
+        &self,
+        member: &MemberEndpoint,
+        deadline: Duration,
+        call: impl Future<Output = Result<T, EtcdError>>,
+    ) -> Result<T, EtcdError> {
+        let answer = tokio::time::timeout(deadline, call)
+            .await
+            .unwrap_or_else(|_| Err(timeout(member, deadline)));
+        if answer.is_err() {
+            self.lock().remove(member);
+        }
+        answer
+    }
+
+    /// Makes one change through one member, once.
+    async fn change<T>(
+        &self,
+        member: &MemberEndpoint,
+        call: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>,
+    ) -> Result<(), EtcdError> {
+        let mut client = self.client(member).await?;
+        let done = self.within(member, CALL_TIMEOUT, async {
+            call(&mut client)
                 .await
-                .unwrap_or_else(|_| Err(timeout(member, PROBE_TIMEOUT)));
-            if answer.is_err() {
-                // A broken connection is not worth keeping; the next probe looks who is there.
-                self.lock().remove(member);
-            }
-            answer
+                .map_err(|error| EtcdError::call(&member.client_url, &error))
+        });
+        done.await.map(drop)
+    }
+
+    async fn stream(&self, member: &MemberEndpoint) -> Result<Verified, EtcdError> {
+        let mut client = self.client(member).await?;
+        let failed = |error: etcd_client::Error| EtcdError::call(&member.client_url, &error);
+        let mut stream = client.snapshot().await.map_err(failed)?;
+        let mut verifier = Verifier::default();
+        loop {
+            let part = tokio::time::timeout(SNAPSHOT_IDLE, stream.message())
+                .await
+                .map_err(|_| timeout(member, SNAPSHOT_IDLE))?;
+            let Some(part) = part.map_err(failed)? else {
+                break;
+            };
+            verifier.update(part.blob());
+        }
+        verifier.finish().map_err(|fault| EtcdError::Snapshot {
+            endpoint: member.client_url.clone(),
+            fault,
         })
+    }
+}
+
+impl EtcdApi for EtcdClients {
+    fn probe<'a>(&'a self, member: &'a MemberEndpoint) -> Asked<'a, Answer> {
+        Box::pin(self.within(member, PROBE_TIMEOUT, self.ask(member)))
+    }
+
+    fn active_peers<'a>(&'a self, member: &'a MemberEndpoint) -> Asked<'a, BTreeSet<MemberId>> {
+        Box::pin(metrics::active_peers(&member.client_url, &self.credentials))
+    }
+
+    fn add_learner<'a>(&'a self, through: &'a MemberEndpoint, peer_url: &'a str) -> Asked<'a, ()> {
+        Box::pin(self.change(through, async move |client| {
+            let as_learner = MemberAddOptions::new().with_is_learner();
+            client.member_add([peer_url], Some(as_learner)).await
+        }))
+    }
+
+    fn promote<'a>(&'a self, leader: &'a MemberEndpoint, id: MemberId) -> Asked<'a, ()> {
+        Box::pin(self.change(leader, async move |client| {
+            client.member_promote(id.0).await
+        }))
+    }
+
+    fn remove<'a>(&'a self, through: &'a MemberEndpoint, id: MemberId) -> Asked<'a, ()> {
+        Box::pin(self.change(through, async move |client| {
+            client.member_remove(id.0).await
+        }))
+    }
+
+    fn move_leader<'a>(&'a self, leader: &'a MemberEndpoint, to: MemberId) -> Asked<'a, ()> {
+        Box::pin(self.change(leader, async move |client| client.move_leader(to.0).await))
+    }
+
+    fn verified_snapshot<'a>(&'a self, member: &'a MemberEndpoint) -> Asked<'a, Verified> {
+        Box::pin(self.within(member, SNAPSHOT_TIMEOUT, self.stream(member)))
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Codes vary between etcd versions, so the text decides.
 
+use super::snapshot::SnapshotFault;
+
 /// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub enum EtcdError {
@@ -24,6 +26,11 @@ pub enum EtcdError {
         endpoint: String,
         class: EtcdErrorClass,
         message: String,
+    },
+    #[error("{endpoint}: {fault}")]
+    Snapshot {
+        endpoint: String,
+        fault: SnapshotFault,
     },
     #[error("{endpoint} answered without {what}")]
     Incomplete {
@@ -98,7 +105,9 @@ impl EtcdError {
     pub fn class(&self) -> EtcdErrorClass {
         match self {
             Self::Call { class, .. } => *class,
-            Self::Silent { .. } | Self::Unreachable { .. } => EtcdErrorClass::Retry,
+            Self::Silent { .. } | Self::Unreachable { .. } | Self::Snapshot { .. } => {
+                EtcdErrorClass::Retry
+            }
             Self::Timeout { .. } | Self::Incomplete { .. } => EtcdErrorClass::Relist,
             Self::Address(_) => EtcdErrorClass::Abort,
         }

@@ -8,7 +8,10 @@
 mod api;
 mod client;
 mod error;
+mod metrics;
+mod snapshot;
 
-pub use api::{EtcdApi, MemberEndpoint};
+pub use api::{Asked, EtcdApi, MemberEndpoint};
 pub use client::{EtcdClients, EtcdCredentials};
 pub use error::{EtcdError, EtcdErrorClass};
+pub use snapshot::{SnapshotFault, Verified, Verifier};

@@ -5,7 +5,7 @@
 //! as its configuration exists, before the user's commands: so it is held back first. And the
 //! success marker has to be earned: so the script ends at the first failure.
 
-use super::Contents;
+use super::{Contents, DataDir};
 use crate::manifests::NodeFile;
 
 /// Written when everything succeeded, and only then (Cluster API's bootstrap contract).
@@ -56,7 +56,10 @@ fn run(contents: &Contents) -> Vec<Command> {
     run.extend(all_files_written(contents));
     user_commands(&mut run, "preCommands", &contents.pre_commands);
     // These follow the user's commands, which may have mounted a disk there.
-    run.extend(contents.kept_data_dir.as_deref().map(no_amnesia));
+    run.extend(contents.data_dir.as_ref().map(|data_dir| match data_dir {
+        DataDir::Kept(folder) => no_amnesia(folder),
+        DataDir::SetAside(folder) => set_aside(folder),
+    }));
     if !contents.private_directories.is_empty() {
         let mut install = argv(["install", "-d", "-m", "0700"]);
         install.extend(contents.private_directories.iter().cloned());
@@ -86,6 +89,17 @@ fn no_amnesia(data_dir: &str) -> Command {
                  empty; it is not started on an empty disk, because that can lose acknowledged \
                  writes\" >&2; exit 1; }";
     program(["/bin/sh", "-c", check, "sh", data_dir])
+}
+
+/// A member that has never started begins with an empty folder. What an earlier member of this
+/// machine has left there would be refused by the others, or worse (etcd-membership I10). Nothing
+/// uses it at this time: the kubelet is held back.
+fn set_aside(data_dir: &str) -> Command {
+    let move_away = "test -d \"$1/member\" || exit 0; \
+                     aside=\"$1/member.$(date -u +%Y%m%dT%H%M%SZ)\"; \
+                     mv \"$1/member\" \"$aside\"; \
+                     echo \"seedbed: data of an earlier etcd member was moved to $aside\"";
+    program(["/bin/sh", "-ec", move_away, "sh", data_dir])
 }
 
 /// Waits, as `kubeadm join` does, until the kubelet has a certificate of its own, and takes away the
@@ -145,6 +159,7 @@ fn argv<const N: usize>(words: [&str; N]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::process::Command as Shell;
 
     use super::*;
@@ -180,16 +195,44 @@ mod tests {
 
     #[test]
     fn only_a_started_member_has_the_check() {
-        let commands = |kept_data_dir: Option<&str>| {
+        let commands = |data_dir: Option<DataDir>| -> Vec<String> {
             let additions = super::super::Additions {
-                kept_data_dir: kept_data_dir.map(str::to_owned),
+                data_dir,
                 ..Default::default()
             };
-            run(&Contents::new(Vec::new(), additions).unwrap())
-                .iter()
-                .filter(|c| matches!(c, Command::Program(argv) if argv.last().unwrap() == "/data"))
-                .count()
+            let about_data = |command: &Command| match command {
+                Command::Program(argv) if argv.last().unwrap() == "/data" => Some(argv[2].clone()),
+                _ => None,
+            };
+            let contents = Contents::new(Vec::new(), additions).unwrap();
+            run(&contents).iter().filter_map(about_data).collect()
         };
-        assert_eq!((commands(None), commands(Some("/data"))), (0, 1));
+        assert!(commands(None).is_empty());
+        let kept = commands(Some(DataDir::Kept("/data".to_owned())));
+        assert!(kept.len() == 1 && kept[0].contains("empty disk"));
+        let aside = commands(Some(DataDir::SetAside("/data".to_owned())));
+        assert!(aside.len() == 1 && aside[0].contains("mv "));
+    }
+
+    /// I10: runs the real command on a folder with the data of a removed member, and without.
+    #[test]
+    fn a_new_member_never_starts_on_old_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let Command::Program(argv) = set_aside(folder.path().to_str().unwrap()) else {
+            panic!("not a program");
+        };
+        let run = || Shell::new(&argv[0]).args(&argv[1..]).output().unwrap();
+        assert!(run().status.success());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        let member = folder.path().join("member");
+        std::fs::create_dir(&member).unwrap();
+        std::fs::write(member.join("wal"), "old").unwrap();
+        let moved = run();
+        assert!(moved.status.success(), "{moved:?}");
+        let text = String::from_utf8(moved.stdout).unwrap();
+        let aside = text.trim().rsplit(' ').next().unwrap();
+        let kept = std::fs::read_to_string(Path::new(aside).join("wal")).unwrap();
+        assert!(!member.exists() && kept == "old", "{text}");
     }
 }

@@ -1,7 +1,7 @@
 //! From a control plane, its certificates and its founding to the machine config of one machine.
 //! The operator and `seedbed render` both come through here.
 
-use super::{Additions, Contents, MachineConfig, MachineConfigError};
+use super::{Additions, Contents, DataDir, MachineConfig, MachineConfigError};
 use crate::domain::{ControlPlane, Founding, InitialClusterState, Machine, Member};
 use crate::manifests::machine_files;
 use crate::pki::{ClusterPki, MachinePki};
@@ -55,7 +55,7 @@ pub fn machine_contents(
             .collect(),
         reserved_directories: vec![data_dir.clone()],
         restarted_services: restarted_services(control_plane.os_preparation, with_containerd),
-        kept_data_dir: has_started(founding, machine).then(|| data_dir.clone()),
+        data_dir: data_dir_of(founding, machine, data_dir),
         joins: false,
     };
     Contents::new(files, additions)
@@ -69,24 +69,22 @@ pub(super) fn restarted_services(os_preparation: bool, containerd: bool) -> Vec<
     prepared.chain(containerd).map(str::to_owned).collect()
 }
 
-/// Whether the etcd member of this machine has ever answered.
-fn has_started(founding: &Founding, machine: &Machine) -> bool {
-    let name = machine.name.as_str();
-    founding
-        .members
-        .iter()
-        .any(|member| member.name == name && member.started)
+/// What the first boot does about data that is there, or not.
+fn data_dir_of(founding: &Founding, machine: &Machine, folder: &str) -> Option<DataDir> {
+    let mut members = founding.members.iter();
+    let member = members.find(|member| member.machine == machine.name.as_str())?;
+    match (member.started, member.added) {
+        (true, _) => Some(DataDir::Kept(folder.to_owned())),
+        (false, true) => Some(DataDir::SetAside(folder.to_owned())),
+        (false, false) => None,
+    }
 }
 
 /// A founding that says nothing about the others.
 fn alone(machine: &Machine) -> Founding {
     Founding {
         token: String::new(),
-        members: vec![Member {
-            name: machine.name.to_string(),
-            peer_url: machine.peer_url(),
-            started: false,
-        }],
+        members: vec![Member::founder(machine)],
         state: InitialClusterState::New,
     }
 }

@@ -61,11 +61,19 @@ pub struct Additions<'a> {
     pub reserved_directories: Vec<String>,
     /// Services that have to read new files before the kubelet starts.
     pub restarted_services: Vec<String>,
-    /// Folder of etcd's data on a machine whose member has started before: the first boot ends
-    /// where it is empty.
-    pub kept_data_dir: Option<String>,
+    /// What the first boot does about etcd's data; `None` for a founder that has yet to start.
+    pub data_dir: Option<DataDir>,
     /// The kubelet has to get its certificate before the boot counts as done.
     pub joins: bool,
+}
+
+/// Folder of etcd's data, and what the first boot does about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// The member has started before: the boot ends where the folder is empty (I9).
+    Kept(String),
+    /// The member is new: data of an earlier one is moved aside, never deleted (I10).
+    SetAside(String),
 }
 
 /// Everything a machine config is made of.
@@ -76,7 +84,7 @@ pub struct Contents {
     post_commands: Vec<String>,
     private_directories: Vec<String>,
     restarted_services: Vec<String>,
-    kept_data_dir: Option<String>,
+    data_dir: Option<DataDir>,
     joins: bool,
 }
 
@@ -135,7 +143,7 @@ impl Contents {
             post_commands: additions.post_commands.to_vec(),
             private_directories: additions.private_directories,
             restarted_services: additions.restarted_services,
-            kept_data_dir: additions.kept_data_dir,
+            data_dir: additions.data_dir,
             joins: additions.joins,
         })
     }

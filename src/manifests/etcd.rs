@@ -12,7 +12,7 @@ use super::args::{BaseArgs, command_args, last_value};
 use super::pod::{Probes, StaticPod, merge_envs};
 use super::volumes::Volumes;
 use crate::crd::Arg;
-use crate::domain::{ControlPlane, Founding, HostPort, InitialClusterState, Machine};
+use crate::domain::{ControlPlane, Founding, HostPort, InitialClusterState, Machine, Member};
 
 /// Annotation by which kubeadm finds a member's client URL.
 const CLIENT_URLS_ANNOTATION: &str = "kubeadm.kubernetes.io/etcd.advertise-client-urls";
@@ -26,7 +26,7 @@ pub(super) fn pod(
     machine: &Machine,
     founding: &Founding,
 ) -> Result<Pod, ManifestError> {
-    check_membership(machine, founding)?;
+    let member = membership(machine, founding)?;
     let etcd = &control_plane.etcd;
     let volumes = Volumes::default()
         .folder(
@@ -38,7 +38,7 @@ pub(super) fn pod(
     // kubeadm sorts the volumes and lists the mounts in the other order.
     let mut mounts = volumes.mounts();
     mounts.reverse();
-    let base = base_args(control_plane, machine, founding);
+    let base = base_args(control_plane, machine, member, founding);
     let pod = StaticPod {
         name: "etcd",
         image: etcd.image.clone(),
@@ -64,9 +64,10 @@ pub(super) fn loopback(machine: &Machine) -> &'static str {
 
 /// A member that does not find itself in `--initial-cluster`, under the URL that it advertises,
 /// does not start.
-fn check_membership(machine: &Machine, founding: &Founding) -> Result<(), ManifestError> {
+fn membership<'a>(machine: &Machine, founding: &'a Founding) -> Result<&'a Member, ManifestError> {
     let name = machine.name.as_str();
-    let Some(member) = founding.members.iter().find(|member| member.name == name) else {
+    let mut members = founding.members.iter();
+    let Some(member) = members.find(|member| member.machine == name) else {
         return Err(ManifestError::NotAMember {
             machine: name.to_owned(),
         });
@@ -78,10 +79,15 @@ fn check_membership(machine: &Machine, founding: &Founding) -> Result<(), Manife
             actual: machine.peer_url(),
         });
     }
-    Ok(())
+    Ok(member)
 }
 
-fn base_args(control_plane: &ControlPlane, machine: &Machine, founding: &Founding) -> BaseArgs {
+fn base_args(
+    control_plane: &ControlPlane,
+    machine: &Machine,
+    member: &Member,
+    founding: &Founding,
+) -> BaseArgs {
     let file = |name: &str| format!("{}/etcd/{name}", control_plane.certificates_dir);
     let local = |port| HostPort {
         host: loopback(machine).to_owned(),
@@ -116,7 +122,7 @@ fn base_args(control_plane: &ControlPlane, machine: &Machine, founding: &Foundin
             format!("http://{}", local(METRICS_PORT)),
         ),
         ("listen-peer-urls", machine.peer_url()),
-        ("name", machine.name.to_string()),
+        ("name", member.name.clone()),
         ("peer-cert-file", file("peer.crt")),
         ("peer-client-cert-auth", "true".to_owned()),
         ("peer-key-file", file("peer.key")),

@@ -28,7 +28,7 @@ pub enum Identity {
 }
 
 /// Why nothing may be changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Freeze {
     /// Members of different clusters, or not of the recorded one (I18).
     SplitBrain(String),
@@ -53,6 +53,22 @@ pub fn identity(
     recorded: Option<ClusterId>,
     recorded_members: &BTreeMap<String, MemberId>,
 ) -> Identity {
+    let cluster = match one_cluster(snapshot, recorded) {
+        Ok(cluster) => cluster,
+        Err(freeze) => return Identity::Frozen(freeze),
+    };
+    let freeze = misplaced(snapshot, recorded_members).or_else(|| stranger(snapshot));
+    freeze.map_or_else(
+        || cluster.map_or(Identity::Unknown, Identity::One),
+        Identity::Frozen,
+    )
+}
+
+/// The cluster that answers, and was recorded if any was (I18).
+pub(super) fn one_cluster(
+    snapshot: &Snapshot,
+    recorded: Option<ClusterId>,
+) -> Result<Option<ClusterId>, Freeze> {
     let mut clusters: BTreeMap<ClusterId, Vec<&str>> = BTreeMap::new();
     for (view, answer) in snapshot.answers() {
         clusters
@@ -61,7 +77,7 @@ pub fn identity(
             .push(&view.machine);
     }
     if clusters.len() > 1 {
-        return Identity::Frozen(Freeze::SplitBrain(format!(
+        return Err(Freeze::SplitBrain(format!(
             "members answer with different cluster IDs: {}",
             listed(&clusters)
         )));
@@ -70,17 +86,12 @@ pub fn identity(
     if let (Some(recorded), Some(answered)) = (recorded, answered)
         && recorded != answered
     {
-        return Identity::Frozen(Freeze::SplitBrain(format!(
+        return Err(Freeze::SplitBrain(format!(
             "the ledger records cluster {recorded}, but {} answered",
             listed(&clusters)
         )));
     }
-    if let Some(freeze) = stranger(snapshot, recorded_members) {
-        return Identity::Frozen(freeze);
-    }
-    recorded
-        .or(answered)
-        .map_or(Identity::Unknown, Identity::One)
+    Ok(recorded.or(answered))
 }
 
 fn listed(clusters: &BTreeMap<ClusterId, Vec<&str>>) -> String {
@@ -91,19 +102,24 @@ fn listed(clusters: &BTreeMap<ClusterId, Vec<&str>>) -> String {
     parts.join("; ")
 }
 
-/// Finds a slot under a foreign ID, a listed member that no slot expects, or two linearizable
-/// lists that differ.
-fn stranger(snapshot: &Snapshot, recorded: &BTreeMap<String, MemberId>) -> Option<Freeze> {
-    for (view, answer) in snapshot.answers() {
-        if let Some(id) = recorded.get(&view.machine)
-            && *id != answer.member_id
-        {
-            return Some(Freeze::IdentityMismatch(format!(
+/// Finds a machine that answers under another ID than recorded (I8).
+pub(super) fn misplaced(
+    snapshot: &Snapshot,
+    recorded: &BTreeMap<String, MemberId>,
+) -> Option<Freeze> {
+    snapshot.answers().find_map(|(view, answer)| {
+        let id = recorded.get(&view.machine)?;
+        (*id != answer.member_id).then(|| {
+            Freeze::IdentityMismatch(format!(
                 "machine {} answers as member {}, but the ledger records {id}",
                 view.machine, answer.member_id
-            )));
-        }
-    }
+            ))
+        })
+    })
+}
+
+/// Finds a listed member that no slot expects (I8).
+fn stranger(snapshot: &Snapshot) -> Option<Freeze> {
     let expected: BTreeSet<&str> = snapshot
         .members
         .iter()
@@ -153,7 +169,10 @@ fn judge(answer: &Answer, snapshot: &Snapshot) -> Option<String> {
     let Some(leader) = answer.leader else {
         return Some("it knows no leader".to_owned());
     };
-    if let Err(why) = &answer.members {
+    if let Err(why) = &answer.members
+        && !answer.is_learner
+    {
+        // A learner refuses linearizable reads by design.
         return Some(format!("a linearizable read failed: {why}"));
     }
     if let Some((majority, term)) = majority_leader(snapshot)
@@ -172,23 +191,52 @@ fn judge(answer: &Answer, snapshot: &Snapshot) -> Option<String> {
     if lag > LEADER_LAG_LIMIT {
         return Some(format!("it is {lag} entries behind the leader"));
     }
+    let corrupt = |error: &&String| corrupt_member(error).is_some_and(|id| concerns(id, answer));
     answer
         .errors
         .iter()
-        .find(|error| error.contains("CORRUPT"))
+        .find(corrupt)
         .map(|error| format!("it reports {error}"))
 }
 
-/// The leader and term that most answers agree on.
-fn majority_leader(snapshot: &Snapshot) -> Option<(MemberId, u64)> {
+/// An alarm without a culprit concerns every member.
+fn concerns(id: MemberId, answer: &Answer) -> bool {
+    id == MemberId(0) || id == answer.member_id
+}
+
+/// The member whose data etcd calls damaged in this text; 0 if etcd cannot tell which one it is.
+/// Every member reports the alarms of all, as `memberID:<decimal> alarm:CORRUPT`.
+pub(super) fn corrupt_member(error: &str) -> Option<MemberId> {
+    if !error.contains("CORRUPT") {
+        return None;
+    }
+    let id = error.split("memberID:").nth(1);
+    let digits = id.and_then(|id| id.split_whitespace().next());
+    Some(MemberId(digits.and_then(|id| id.parse().ok()).unwrap_or(0)))
+}
+
+/// The leader and term that a majority of the voters follows.
+pub(super) fn majority_leader(snapshot: &Snapshot) -> Option<(MemberId, u64)> {
     let mut votes: BTreeMap<(MemberId, u64), usize> = BTreeMap::new();
     for (_, answer) in snapshot.answers() {
-        if let Some(leader) = answer.leader {
+        if let Some(leader) = answer.leader
+            && !answer.is_learner
+        {
             *votes.entry((leader, answer.raft_term)).or_default() += 1;
         }
     }
     let (winner, count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
-    (count >= quorum(snapshot.members.len())).then_some(winner)
+    (count >= quorum(voters(snapshot))).then_some(winner)
+}
+
+/// Voters by any list of this round; without one, everybody that was asked.
+fn voters(snapshot: &Snapshot) -> usize {
+    let list = snapshot
+        .answers()
+        .find_map(|(_, answer)| answer.members.as_ref().ok());
+    list.map_or(snapshot.members.len(), |list| {
+        list.iter().filter(|member| !member.is_learner).count()
+    })
 }
 
 impl Answer {

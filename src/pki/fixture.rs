@@ -21,6 +21,7 @@ pub(crate) fn control_plane(machines: u8) -> ControlPlane {
         }),
         machines: (1..=machines).map(machine).collect(),
         spares: Vec::new(),
+        initial_machine: None,
         pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
         dns_domain: "cluster.local".to_owned(),

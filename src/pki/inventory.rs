@@ -68,6 +68,7 @@ pub fn machine_leaves(
     machine: &Machine,
 ) -> Result<BTreeMap<Leaf, CertSpec>, InventoryError> {
     let first = control_plane.machines.first().map(|first| &first.name);
+    let first = control_plane.initial_machine.as_ref().or(first);
     let is_first = first == Some(&machine.name);
     Leaf::ALL
         .into_iter()

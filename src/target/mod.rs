@@ -47,7 +47,7 @@ pub use drain::{Drained, drain, undo_drain};
 pub use draining::{DRAIN_STARTED, drain_started};
 pub use node_marks::{NodeChange, NodeMarks, node_marks};
 pub use node_view::NodeView;
-pub use nodes::{mark_nodes, nodes};
+pub use nodes::{mark_nodes, nodes, remove_node};
 pub use requests::{APPROVED, answer_request, undecided_requests};
 pub use tokens::{put_token, revoke_token, tokens};
 

@@ -13,6 +13,7 @@ use super::node_marks::{NodeChange, NodeMarks};
 use super::node_view::NodeView;
 use crate::domain::NodeName;
 use crate::kube_ext::apply::{CallError, within};
+use crate::kube_ext::delete::delete;
 
 /// The named nodes that are registered, in the order of their names. One request a node: a target
 /// may have thousands of other nodes.
@@ -52,6 +53,29 @@ pub async fn mark_nodes(client: &Client, marks: &[NodeMarks], seen: &[NodeView])
         }
     }
     applied
+}
+
+/// Takes the Node of a machine that is let go: nothing new is scheduled there, then it is deleted,
+/// and its pods with it. None of that name is as good.
+pub async fn remove_node(client: &Client, name: &NodeName) -> Result<(), CallError> {
+    let api: Api<Node> = Api::all(client.clone());
+    let Some(node) = within(CALL_DEADLINE, api.get_opt(name.as_str())).await? else {
+        return Ok(());
+    };
+    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+    if !cordoned {
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = json!({"spec": {"unschedulable": true}});
+        within(
+            CALL_DEADLINE,
+            api.patch(name.as_str(), &params, &Patch::Merge(patch)),
+        )
+        .await?;
+    }
+    delete(&api, &node, CALL_DEADLINE).await.map(drop)
 }
 
 async fn mark(client: &Client, node: &NodeView, change: NodeChange) -> Result<usize, CallError> {

@@ -24,6 +24,7 @@ pub fn control_plane() -> ControlPlane {
         }),
         machines: (1..=3).map(machine).collect(),
         spares: Vec::new(),
+        initial_machine: None,
         pod_cidrs: Vec::new(),
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
         dns_domain: "cluster.local".to_owned(),

@@ -18,15 +18,7 @@ pub struct Sample {
 pub fn founding(control_plane: &ControlPlane) -> Founding {
     Founding {
         token: "prod-3f1b2c".to_owned(),
-        members: control_plane
-            .machines
-            .iter()
-            .map(|machine| Member {
-                name: machine.name.to_string(),
-                peer_url: machine.peer_url(),
-                started: false,
-            })
-            .collect(),
+        members: control_plane.machines.iter().map(Member::founder).collect(),
         state: InitialClusterState::New,
     }
 }

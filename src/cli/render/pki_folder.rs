@@ -242,9 +242,11 @@ impl PkiFolder {
         let stored: crd::Founding =
             serde_json::from_slice(&bytes).map_err(|_| PkiError::Founding(path))?;
         let member = |member: crd::FoundingMember| Member {
+            machine: member.name.clone(),
             name: member.name,
             peer_url: member.peer_url,
             started: false,
+            added: false,
         };
         Ok(Some(Founding {
             token: stored.token,
@@ -255,15 +257,7 @@ impl PkiFolder {
 
     /// Records a founding of all machines that serve, before anything is rendered with it.
     fn found(&self, control_plane: &ControlPlane) -> Result<Founding, PkiError> {
-        let members: Vec<_> = control_plane
-            .machines
-            .iter()
-            .map(|machine| Member {
-                name: machine.name.to_string(),
-                peer_url: machine.peer_url(),
-                started: false,
-            })
-            .collect();
+        let members: Vec<_> = control_plane.machines.iter().map(Member::founder).collect();
         let founding = Founding {
             token: format!("{}-{:032x}", control_plane.name, rand::random::<u128>()),
             members,

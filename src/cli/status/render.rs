@@ -6,10 +6,10 @@ use kube::ResourceExt;
 
 use super::verdict::{Phase, View, expected_secrets, holds, verdict};
 use crate::controllers::conditions::{
-    AVAILABLE, CERTIFICATES_VALID, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, RECONCILING, STALLED,
-    UP_TO_DATE,
+    AVAILABLE, CERTIFICATES_VALID, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, MEMBERSHIP_SETTLED,
+    RECONCILING, STALLED, UP_TO_DATE,
 };
-use crate::crd::{MachineStatus, MemberStatus};
+use crate::crd::{MachineStatus, MemberRole, MemberStatus};
 use crate::pki::secret_names;
 
 /// A line and what stands below it.
@@ -130,15 +130,21 @@ fn etcd(view: &View) -> Item {
         return Item::leaf(format!("EtcdCluster {name}: {text}"));
     };
     let founding = status.ledger.as_ref().and_then(|l| l.founding.as_ref());
-    let members = status
-        .members
-        .len()
-        .max(founding.map_or(0, |f| f.members.len()));
-    let healthy = status.members.iter().filter(|m| m.healthy == Some(true));
+    let voters = status.members.iter().filter(|m| votes(m));
+    let members = if status.members.is_empty() {
+        founding.map_or(0, |f| f.members.len())
+    } else {
+        voters.clone().count()
+    };
+    let healthy = voters.filter(|m| m.healthy == Some(true));
     let mut text = format!(
         "EtcdCluster {name}: {} of {members} voters healthy",
         healthy.count()
     );
+    let learners = status.members.iter().filter(|m| !votes(m)).count();
+    if learners > 0 {
+        text += &format!(", {learners} joining");
+    }
     let leader = status.members.iter().find(|m| m.leader == Some(true));
     if let Some(leader) = leader {
         text += &format!(", {} leads", leader.name);
@@ -154,10 +160,22 @@ fn etcd(view: &View) -> Item {
     // Before the first answer every row says the same as the machines below.
     let answered = status.cluster_id.is_some();
     let ill = ill.filter(|_| answered).map(member);
+    let held = status.conditions.iter().find(|c| {
+        c.type_ == MEMBERSHIP_SETTLED && c.status == "False" && status.cluster_id.is_some()
+    });
+    let held = held.filter(|_| stalled.is_none()).map(condition_item);
     Item {
         text,
-        below: stalled.into_iter().chain(ill).collect(),
+        below: stalled.into_iter().chain(held).chain(ill).collect(),
     }
+}
+
+/// A member counts for quorum unless it is known not to.
+fn votes(member: &MemberStatus) -> bool {
+    !matches!(
+        member.role,
+        Some(MemberRole::Learner | MemberRole::Unstarted)
+    )
 }
 
 fn member(member: &MemberStatus) -> Item {
@@ -256,7 +274,7 @@ fn secrets(view: &View) -> Item {
 
 /// Which Secret is for which machine, as long as one has not booted.
 fn boot_commands(view: &View, out: &mut String) {
-    let booting = [Phase::AwaitingMachines, Phase::Starting];
+    let booting = [Phase::AwaitingMachines, Phase::Starting, Phase::Changing];
     if !booting.contains(&verdict(view).phase) {
         return;
     }

@@ -1,14 +1,14 @@
 //! How a control plane stands, from what its objects say. Pure.
 
+mod words;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-use crate::controllers::conditions::{
-    AVAILABLE, ETCD_HEALTHY, PAUSED, READY, RECONCILING, Reason, STALLED, UP_TO_DATE,
-};
+use crate::controllers::conditions::{ETCD_HEALTHY, PAUSED, READY, RECONCILING, Reason, STALLED};
 use crate::crd::{ControlPlane, ControlPlaneStatus, EtcdCluster, EtcdClusterStatus, MachineStatus};
 use crate::domain::NodeName;
 use crate::pki::{Ca, secret_names};
@@ -107,6 +107,8 @@ pub enum Phase {
     Starting,
     /// All API servers are ready, kubeadm's objects are being applied.
     Completing,
+    /// Members of etcd come or go.
+    Changing,
     Degraded,
 }
 
@@ -134,6 +136,7 @@ impl Verdict {
             | Phase::AwaitingMachines
             | Phase::Starting
             | Phase::Completing
+            | Phase::Changing
             | Phase::Degraded => 1,
         }
     }
@@ -143,11 +146,11 @@ impl Verdict {
 pub fn verdict(view: &View) -> Verdict {
     let phase = phase(view);
     let (is, next, act) = match phase {
-        Phase::Ready => ready(view),
-        Phase::AwaitingMachines | Phase::Starting => booting(view, phase),
-        Phase::Degraded => degraded(view),
-        Phase::QuorumLost => quorum_lost(view),
-        Phase::Unseen => unseen(view),
+        Phase::Ready => words::ready(view),
+        Phase::AwaitingMachines | Phase::Starting => words::booting(view, phase),
+        Phase::Degraded => words::degraded(view),
+        Phase::QuorumLost => words::quorum_lost(view),
+        Phase::Unseen => words::unseen(view),
         Phase::Paused => {
             let resume = format!(
                 "kubectl -n {} patch controlplane {} --type=merge -p '{{\"spec\":{{\"paused\":false}}}}'",
@@ -160,7 +163,7 @@ pub fn verdict(view: &View) -> Verdict {
                 &format!("you, to go on: {resume}"),
             )
         }
-        Phase::Stalled => stalled(view),
+        Phase::Stalled => words::stalled(view),
         Phase::EtcdStalled => say(
             "stalled by its etcd",
             "nothing, etcd's members are left as they are",
@@ -176,6 +179,7 @@ pub fn verdict(view: &View) -> Verdict {
             "certificates are issued and machine configs published, within seconds",
             "nobody",
         ),
+        Phase::Changing => words::changing(view),
         Phase::Completing => say(
             "almost ready, all API servers are",
             "kubeadm's objects, kube-proxy and CoreDNS are put in place",
@@ -232,6 +236,8 @@ fn under_way(reconciling: Option<&Condition>) -> Phase {
         (Reason::AwaitingFounding, Phase::Preparing),
         (Reason::AwaitingMachines, Phase::AwaitingMachines),
         (Reason::MachinesStarting, Phase::Starting),
+        (Reason::MembershipChanging, Phase::Changing),
+        (Reason::StepHeld, Phase::Changing),
         (Reason::TargetPending, Phase::Completing),
     ];
     let reason = reconciling.map(|condition| condition.reason.as_str());
@@ -239,151 +245,4 @@ fn under_way(reconciling: Option<&Condition>) -> Phase {
         .iter()
         .find(|(known, _)| reason == Some(known.as_str()));
     found.map_or(Phase::Degraded, |(_, phase)| *phase)
-}
-
-fn unseen(view: &View) -> (String, String, String) {
-    let namespace = view.control_plane.namespace().unwrap_or_default();
-    let is = match view.status() {
-        Some(status) if !status.conditions.is_empty() => "changed since the operator last looked",
-        _ => "new, the operator has not looked at it yet",
-    };
-    let act = format!(
-        "nobody; if this stays so for a minute, see whether the operator runs, watches namespace \
-         {namespace}, and what it logs"
-    );
-    (is.to_owned(), "the operator looks at it".to_owned(), act)
-}
-
-fn stalled(view: &View) -> (String, String, String) {
-    let stalled = holds(view.conditions(), STALLED);
-    let reason = stalled.map_or("", |condition| condition.reason.as_str());
-    let is = format!("stalled ({reason})");
-    let missing = Reason::MissingInput.as_str() == reason;
-    let (next, act) = if missing {
-        (
-            "nothing until the input is there",
-            "you, create what is named below",
-        )
-    } else {
-        (
-            "nothing until the spec is changed",
-            "you, change the spec as said below",
-        )
-    };
-    (is, next.to_owned(), act.to_owned())
-}
-
-fn ready(view: &View) -> (String, String, String) {
-    let unready = |machine: &&MachineStatus| machine.node_ready == Some(false);
-    let unready = names(view.machines().filter(unready));
-    let outdated = |c: &Condition| c.type_ == UP_TO_DATE && c.status == "False";
-    let act = if view.conditions().iter().any(outdated) {
-        "you, see below; machines keep what they have booted from".to_owned()
-    } else if unready.is_empty() {
-        "nobody".to_owned()
-    } else {
-        format!(
-            "you, see why {} not Ready as a Node; usually a network plugin (CNI) has to be \
-             installed in the new cluster",
-            is_or_are(&unready)
-        )
-    };
-    ("ready".to_owned(), "it is watched".to_owned(), act)
-}
-
-fn booting(view: &View, phase: Phase) -> (String, String, String) {
-    let unbooted: Vec<&str> = names(view.unbooted());
-    let act = if unbooted.is_empty() {
-        "nobody".to_owned()
-    } else if phase == Phase::AwaitingMachines {
-        format!(
-            "you, boot {} from their Secrets, see below",
-            joined(&unbooted)
-        )
-    } else {
-        format!(
-            "you, unless they are booting: boot {} as said below",
-            joined(&unbooted)
-        )
-    };
-    if phase == Phase::AwaitingMachines {
-        let next = "etcd and the API servers start as machines boot, in any order";
-        ("waiting for its machines".to_owned(), next.to_owned(), act)
-    } else {
-        let next = "etcd, API servers and Nodes come up by themselves";
-        ("starting".to_owned(), next.to_owned(), act)
-    }
-}
-
-fn degraded(view: &View) -> (String, String, String) {
-    let serves = holds(view.conditions(), AVAILABLE).is_some();
-    let is = if serves {
-        "degraded, its API serves"
-    } else {
-        "degraded, its API does not serve"
-    };
-    let ill = ill_machines(view);
-    let (next, act) = if ill.is_empty() {
-        (
-            "it is whole again when what is said below is",
-            "you, see below".to_owned(),
-        )
-    } else {
-        let ill = joined(&ill);
-        (
-            "nothing is taken away or replaced; it is whole again when every machine answers",
-            format!("you, look after {ill}"),
-        )
-    };
-    (is.to_owned(), next.to_owned(), act)
-}
-
-fn quorum_lost(view: &View) -> (String, String, String) {
-    let members = view.etcd_status().map(|etcd| etcd.members.as_slice());
-    let silent = members
-        .unwrap_or_default()
-        .iter()
-        .filter(|m| m.id.is_none());
-    let silent: Vec<&str> = silent.map(|member| member.name.as_str()).collect();
-    let act = if silent.is_empty() {
-        "you, see why the members below are not healthy".to_owned()
-    } else {
-        format!("you, bring back {} with the same disks", joined(&silent))
-    };
-    let next = "nothing, Seedbed changes nothing without a quorum";
-    ("without etcd's quorum".to_owned(), next.to_owned(), act)
-}
-
-/// Machines whose API server or etcd member is not in order.
-fn ill_machines(view: &View) -> Vec<&str> {
-    let members = view.etcd_status().map(|etcd| etcd.members.as_slice());
-    let members = members.unwrap_or_default();
-    let ill_member = |name: &str| {
-        let of_machine = members.iter().find(|m| m.machine.as_deref() == Some(name));
-        of_machine.is_some_and(|member| member.healthy == Some(false))
-    };
-    let ill = |machine: &&MachineStatus| {
-        machine.api_server_ready != Some(true)
-            || machine.kubelet_version.is_none()
-            || ill_member(&machine.name)
-    };
-    names(view.machines().filter(ill))
-}
-
-fn names<'a>(machines: impl Iterator<Item = &'a MachineStatus>) -> Vec<&'a str> {
-    machines.map(|machine| machine.name.as_str()).collect()
-}
-
-fn is_or_are(names: &[&str]) -> String {
-    let verb = if names.len() == 1 { "is" } else { "are" };
-    format!("{} {verb}", joined(names))
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn joined(names: &[&str]) -> String {
-    match names {
-        [] => "its machines".to_owned(),
-        [one] => (*one).to_owned(),
-        [most @ .., last] => format!("{} and {last}", most.join(", ")),
-    }
 }

@@ -11,11 +11,14 @@ use kube::{Api, ResourceExt};
 
 use super::observe::{Observed, etcd_cluster};
 use super::plan::Write;
+use super::release;
 use super::secrets::{SecretMaker, data};
+use crate::controllers::conditions::Reason;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
+use crate::controllers::{ledger, names};
 use crate::crd::{ControlPlane as ControlPlaneObject, EtcdCluster};
-use crate::domain::{ControlPlane, Machine};
+use crate::domain::{ControlPlane, Machine, NodeName};
 use crate::kube_ext::events::EventSpec;
 use crate::kube_ext::owner;
 use crate::manifests::{Kubeconfig, kubeconfig};
@@ -83,6 +86,72 @@ pub async fn pause_etcd(object: &ControlPlaneObject, context: &Context) -> Resul
     paused
         .map(drop)
         .map_err(Error::api("pausing the EtcdCluster"))
+}
+
+/// Empties the Secrets of machines that are let go, and says since when they are. Their member may
+/// have come back while their Nodes were taken away: so the ledger is read once more.
+pub async fn release(
+    object: &ControlPlaneObject,
+    machines: &[NodeName],
+    context: &Context,
+) -> Result<(), Error> {
+    if machines.is_empty() {
+        return Ok(());
+    }
+    let cluster = etcd_cluster(object, context).await?;
+    let Some(recorded) = ledger::founded(cluster.as_ref()) else {
+        return Ok(());
+    };
+    let api: Api<Secret> = context.api(object);
+    let name = object.name_any();
+    let gone = machines
+        .iter()
+        .filter(|machine| ledger::slot(recorded, machine.as_str()).is_none());
+    for machine in gone {
+        // The one that says so goes last.
+        let certificates = secret_names::machine_certificates(&name, machine);
+        if let Some(found) = owned(&api, &certificates, object).await? {
+            put(
+                &api,
+                &Secret {
+                    data: None,
+                    ..found
+                },
+            )
+            .await?;
+        }
+        let config = secret_names::machine_config(&name, machine);
+        if let Some(found) = owned(&api, &config, object).await? {
+            put(&api, &release::released(found, context.clock.now())).await?;
+        }
+        let event = EventSpec {
+            warning: false,
+            reason: Reason::MachineReleased.as_str(),
+            action: "Releasing",
+            note: format!("machine {machine} has no etcd member and no Node any more"),
+        };
+        context.events.publish(object, &event).await;
+    }
+    Ok(())
+}
+
+/// A Secret, if it is there and this object's own.
+async fn owned(
+    api: &Api<Secret>,
+    name: &str,
+    object: &ControlPlaneObject,
+) -> Result<Option<Secret>, Error> {
+    let found = api.get_opt(name).await;
+    let found = found.map_err(Error::api("reading a Secret"))?;
+    Ok(found.filter(|secret| owner::is_controlled_by(&secret.metadata, object)))
+}
+
+/// Replaces what was read, under its resourceVersion: a write in between is a conflict.
+async fn put(api: &Api<Secret>, secret: &Secret) -> Result<Secret, Error> {
+    let replaced = api
+        .replace(&secret.name_any(), &PostParams::default(), secret)
+        .await;
+    replaced.map_err(Error::api("replacing a Secret"))
 }
 
 struct Actor<'a> {
@@ -168,15 +237,6 @@ impl Actor<'_> {
         }
     }
 
-    /// Replaces what was read, under its resourceVersion: a write in between is a conflict.
-    async fn replace(&self, secret: &Secret) -> Result<Secret, Error> {
-        let replaced = self
-            .secrets
-            .replace(&secret.name_any(), &PostParams::default(), secret)
-            .await;
-        replaced.map_err(Error::api("replacing a Secret"))
-    }
-
     async fn issue_leaves(
         &self,
         machine: &Machine,
@@ -209,7 +269,7 @@ impl Actor<'_> {
             }
             Some(mut secret) => {
                 secret.data.get_or_insert_default().extend(issued);
-                self.replace(&secret).await
+                put(&self.secrets, &secret).await
             }
         }
     }
@@ -268,7 +328,7 @@ impl Actor<'_> {
                     data: Some(data),
                     ..*secret
                 };
-                self.replace(&secret).await
+                put(&self.secrets, &secret).await
             }
         }
     }
@@ -289,7 +349,9 @@ impl Actor<'_> {
             .extend(wanted.labels.unwrap_or_default());
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.extend(wanted.annotations.unwrap_or_default());
-        self.replace(&secret).await
+        // It is taken into service again.
+        annotations.remove(names::ANNOTATION_RELEASED);
+        put(&self.secrets, &secret).await
     }
 
     async fn create_etcd(&self, cluster: &EtcdCluster) -> Result<Written, Error> {

@@ -1,12 +1,19 @@
-//! The EtcdCluster that a stacked ControlPlane owns. Pure.
+//! The EtcdCluster that a stacked ControlPlane owns: what it shall be, and what follows from its
+//! ledger. Pure.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::ResourceExt;
 
+use super::resolve::choose_serving;
+use crate::controllers::ledger::{self, LedgerMember};
 use crate::controllers::names;
 use crate::crd::{self, EtcdCluster, EtcdClusterSpec};
 use crate::domain::{self, Founding, InitialClusterState, Member};
 
-/// The object as it shall be. Machines that serve come first: the founding takes them in order.
+/// The object as it shall be. Machines that found come first, whatever became of them since: an
+/// order that follows the ledger would be a write for every change of membership.
 pub fn desired(
     object: &crd::ControlPlane,
     resolved: &domain::ControlPlane,
@@ -14,13 +21,6 @@ pub fn desired(
 ) -> EtcdCluster {
     let spec = &object.spec;
     let stacked = spec.etcd.clone().unwrap_or_default();
-    let in_order = resolved.machines.iter().chain(&resolved.spares);
-    let machine = |wanted: &domain::Machine| {
-        spec.machines
-            .iter()
-            .find(|machine| machine.name == wanted.name.as_str())
-            .cloned()
-    };
     let release = crate::versions::release(resolved.version);
     let mut cluster = EtcdCluster::new(
         &resolved.name,
@@ -29,7 +29,7 @@ pub fn desired(
                 .map(|release| release.etcd_version().to_owned())
                 .unwrap_or_default(),
             size: spec.replicas,
-            machines: in_order.filter_map(machine).collect(),
+            machines: founders_first(spec, resolved),
             image_repository: stacked
                 .image_repository
                 .or_else(|| spec.image_repository.clone()),
@@ -51,34 +51,122 @@ pub fn desired(
         name: Some(resolved.name.clone()),
         namespace: Some(resolved.namespace.clone()),
         labels: Some(names::labels(&resolved.name, None, "etcd-cluster")),
+        annotations: reimaged(object),
         owner_references: Some(vec![owner]),
         ..ObjectMeta::default()
     };
     cluster
 }
 
-/// The founding as the ledger holds it; `None` until it is recorded.
+fn founders_first(
+    spec: &crd::ControlPlaneSpec,
+    resolved: &domain::ControlPlane,
+) -> Vec<crd::Machine> {
+    let known = resolved.machines.iter().chain(&resolved.spares);
+    let known: BTreeMap<&str, &domain::Machine> = known
+        .map(|machine| (machine.name.as_str(), machine))
+        .collect();
+    let inventory = spec.machines.iter();
+    let inventory: Vec<domain::Machine> = inventory
+        .filter_map(|machine| {
+            known
+                .get(machine.name.as_str())
+                .map(|found| (*found).clone())
+        })
+        .collect();
+    let founders = choose_serving(&inventory, usize::try_from(spec.replicas).unwrap_or(0));
+    let (first, rest): (Vec<_>, Vec<_>) = spec
+        .machines
+        .iter()
+        .cloned()
+        .enumerate()
+        .partition(|(index, _)| founders.contains(index));
+    first
+        .into_iter()
+        .chain(rest)
+        .map(|(_, machine)| machine)
+        .collect()
+}
+
+/// The announcement that machines are imaged anew, which the EtcdCluster acts on.
+fn reimaged(object: &crd::ControlPlane) -> Option<BTreeMap<String, String>> {
+    let announced = object.annotations().get(names::ANNOTATION_REIMAGED)?;
+    let key = names::ANNOTATION_REIMAGED.to_owned();
+    Some(BTreeMap::from([(key, announced.clone())]))
+}
+
+/// Gives the stored object what the desired one wants; `None` when it has all of it.
+pub fn restored(stored: &EtcdCluster, desired: EtcdCluster) -> Option<EtcdCluster> {
+    let key = names::ANNOTATION_REIMAGED;
+    let announced = |cluster: &EtcdCluster| cluster.annotations().get(key).cloned();
+    let wanted = announced(&desired);
+    // An announcement that somebody made on the EtcdCluster itself stays.
+    let annotate = wanted.is_some() && wanted != announced(stored);
+    if stored.spec == desired.spec && !annotate {
+        return None;
+    }
+    let mut restored = EtcdCluster {
+        spec: desired.spec,
+        ..stored.clone()
+    };
+    if let Some(wanted) = wanted {
+        restored.annotations_mut().insert(key.to_owned(), wanted);
+    }
+    Some(restored)
+}
+
+/// The members as the ledger holds them; `None` until the founding is recorded.
 pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
     let status = cluster.status.as_ref()?;
     let ledger = status.ledger.as_ref()?;
     let recorded = ledger.founding.as_ref()?;
-    let started = |name: &str| {
-        ledger
-            .slots
-            .iter()
-            .any(|slot| slot.machine == name && slot.started)
+    let member = |member: LedgerMember<'_>| Member {
+        machine: member.slot.machine.clone(),
+        started: member.slot.started,
+        added: member.slot.generation > 0,
+        name: member.name,
+        peer_url: member.peer_url,
     };
-    let members = recorded.members.iter().map(|member| Member {
-        name: member.name.clone(),
-        peer_url: member.peer_url.clone(),
-        started: started(&member.name),
-    });
     Some(Founding {
         token: recorded.token.clone(),
-        members: members.collect(),
+        members: ledger::members(ledger).map(member).collect(),
         state: match status.cluster_id {
             None => InitialClusterState::New,
             Some(_) => InitialClusterState::Existing,
         },
     })
+}
+
+/// The control plane with the machines that have a member, once the founding is recorded: which
+/// ones serve is etcd's membership then, not the order of the inventory.
+pub fn follow(
+    spec: &crd::ControlPlaneSpec,
+    control_plane: domain::ControlPlane,
+    etcd: Option<&EtcdCluster>,
+) -> domain::ControlPlane {
+    let Some(ledger) = ledger::founded(etcd) else {
+        return control_plane;
+    };
+    let first = ledger
+        .founding
+        .iter()
+        .flat_map(|founding| &founding.members)
+        .next();
+    let initial_machine = first.and_then(|founder| founder.name.parse().ok());
+    let position = |machine: &domain::Machine| {
+        let mut names = spec.machines.iter().map(|given| given.name.as_str());
+        names.position(|name| name == machine.name.as_str())
+    };
+    let mut inventory = control_plane.machines;
+    inventory.extend(control_plane.spares);
+    inventory.sort_by_key(position);
+    let (machines, spares) = inventory
+        .into_iter()
+        .partition(|machine| ledger::slot(ledger, machine.name.as_str()).is_some());
+    domain::ControlPlane {
+        machines,
+        spares,
+        initial_machine,
+        ..control_plane
+    }
 }

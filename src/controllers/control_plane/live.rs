@@ -28,6 +28,8 @@ pub struct Live {
     pub api_servers: BTreeMap<NodeName, Option<Readiness>>,
     /// The registered Nodes among the serving machines.
     pub nodes: Vec<NodeView>,
+    /// Machines that were to go and have no Node any more.
+    pub gone: Vec<NodeName>,
     /// kubeadm's objects and node marks are in place.
     pub objects_in_place: bool,
     /// What went wrong in the target, for people.
@@ -60,11 +62,13 @@ fn ready(answer: Option<&Readiness>) -> bool {
 }
 
 /// Asks every serving machine, each at its own address, and brings the target in place through the
-/// first that is ready. The endpoint is not used: a load balancer may come later.
+/// first that is ready. The endpoint is not used: a load balancer may come later. Takes the Nodes
+/// of machines that `go` away.
 pub async fn look(
     uid: &str,
     control_plane: &ControlPlane,
     pki: &ClusterPki,
+    go: &[NodeName],
     context: &Context,
 ) -> Result<Live, Error> {
     let identity = context.target_identity(uid, &pki.ca).await?;
@@ -83,6 +87,12 @@ pub async fn look(
     }
     if let Some(client) = through {
         bring_in_place(uid, control_plane, pki, &client, context, &mut live).await;
+        for machine in go {
+            match target::remove_node(&client, machine).await {
+                Ok(()) => live.gone.push(machine.clone()),
+                Err(error) => live.problems.push(format!("Node {machine}: {error}")),
+            }
+        }
     }
     Ok(live)
 }

@@ -10,6 +10,7 @@ mod live;
 mod machine_rows;
 mod observe;
 mod plan;
+mod release;
 pub mod resolve;
 pub(super) mod secrets;
 mod status;
@@ -28,6 +29,7 @@ use super::error::Error;
 use super::report::{Fence, report};
 use super::turn::Turn;
 use crate::crd::ControlPlane;
+use crate::domain::NodeName;
 use crate::kube_ext::owner::controller_reference;
 
 /// Batches of writes in one reconcile: CAs, certificates, machine configs, and one to spare.
@@ -54,14 +56,20 @@ pub async fn reconcile(
             return tell(&object, None, Some(&observed), &progress, context).await;
         }
     };
+    let resolved = Resolved {
+        control_plane: etcd::follow(&object.spec, resolved.control_plane, observed.etcd.as_ref()),
+        ..resolved
+    };
     let outcome = carry_out(&resolved, &mut observed, context).await?;
     observed.expiries =
         plan::pki_state(&observed, &resolved.control_plane).expiries(&resolved.control_plane);
     let progress = match outcome {
         Ok(published) => {
+            let go = release::due(&observed, &resolved.control_plane);
             // Keys and user data are not kept while machines are waited for.
             observed.secrets.clear();
-            let live = look(&object, &resolved, &published, turn, context).await?;
+            let live = look(&object, &resolved, &published, &go, turn, context).await?;
+            act::release(&object, &live.gone, context).await?;
             Progress::Published {
                 live,
                 revisions: published.revisions,
@@ -85,6 +93,7 @@ async fn look(
     object: &ControlPlane,
     resolved: &Resolved,
     published: &Published,
+    go: &[NodeName],
     turn: &mut Turn,
     context: &Context,
 ) -> Result<live::Live, Error> {
@@ -94,7 +103,7 @@ async fn look(
         return Ok(live::Live::default());
     }
     let uid = object.uid().unwrap_or_default();
-    let looking = live::look(&uid, &resolved.control_plane, &published.pki, context);
+    let looking = live::look(&uid, &resolved.control_plane, &published.pki, go, context);
     turn.away(looking).await
 }
 

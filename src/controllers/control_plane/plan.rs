@@ -88,8 +88,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         return Plan::Await(Reason::AwaitingDeletion, text);
     }
     let founding = facts.observed.etcd.as_ref().and_then(etcd::founding);
-    if let Some(problem) = foreign_etcd(facts).or_else(|| members_changed(facts, founding.as_ref()))
-    {
+    if let Some(problem) = foreign_etcd(facts).or_else(|| moved(facts, founding.as_ref())) {
         return Plan::Stalled(vec![problem]);
     }
     let state = pki_state(facts.observed, facts.control_plane);
@@ -201,28 +200,22 @@ fn foreign_etcd(facts: &Facts<'_>) -> Option<Problem> {
     })
 }
 
-/// Until members can be added and removed, the machines of a founded cluster are fixed.
-fn members_changed(facts: &Facts<'_>, founding: Option<&Founding>) -> Option<Problem> {
-    let founders: BTreeMap<&str, &str> = founding?
-        .members
-        .iter()
-        .map(|m| (m.name.as_str(), m.peer_url.as_str()))
-        .collect();
-    let urls: Vec<(&str, String)> = facts
-        .control_plane
-        .machines
-        .iter()
-        .map(|m| (m.name.as_str(), m.peer_url()))
-        .collect();
-    let wanted: BTreeMap<&str, &str> = urls.iter().map(|(n, u)| (*n, u.as_str())).collect();
-    (founders != wanted).then(|| Problem {
-        path: "spec.machines".to_owned(),
-        reason: ProblemReason::NotYetSupported,
+/// A member has its address for life: under another one it would be another member.
+fn moved(facts: &Facts<'_>, founding: Option<&Founding>) -> Option<Problem> {
+    let members = &founding?.members;
+    let moved = facts.control_plane.machines.iter().find_map(|machine| {
+        let mut members = members.iter();
+        let member = members.find(|member| member.machine == machine.name.as_str())?;
+        (member.peer_url != machine.peer_url()).then_some((machine, member))
+    });
+    let (machine, member) = moved?;
+    Some(Problem {
+        path: format!("spec.machines[{}].address", machine.name),
+        reason: ProblemReason::InvalidSpec,
         message: format!(
-            "etcd was founded by {}; changing the machines or replicas of a founded control plane \
-             is not supported by this release of Seedbed yet; put the spec back, or make a new \
-             ControlPlane",
-            founders.keys().copied().collect::<Vec<_>>().join(", ")
+            "is {}, but the etcd member of this machine has {} for life; put the address back, or \
+             list the machine under another name, so that its member is replaced",
+            machine.address, member.peer_url
         ),
     })
 }
@@ -302,13 +295,7 @@ fn etcd_write(facts: &Facts<'_>) -> Option<Write> {
     let Some(stored) = &facts.observed.etcd else {
         return Some(Write::CreateEtcd(Box::new(desired)));
     };
-    (stored.spec != desired.spec).then(|| {
-        let restored = EtcdCluster {
-            spec: desired.spec,
-            ..stored.clone()
-        };
-        Write::RestoreEtcd(Box::new(restored))
-    })
+    etcd::restored(stored, desired).map(|restored| Write::RestoreEtcd(Box::new(restored)))
 }
 
 /// Renders every machine; publishes all or, with an input missing or too large, none.
@@ -326,7 +313,10 @@ fn publish(facts: &Facts<'_>, state: &PkiState, pki: ClusterPki, founding: &Foun
             Err(problem) => problems.push(problem),
             Ok(config) => {
                 let name = secret_names::machine_config(&control_plane.name, &machine.name);
-                let desired = maker.machine_config(name.clone(), machine.name.as_str(), &config);
+                let mut members = founding.members.iter();
+                let member = members.find(|member| member.machine == machine.name.as_str());
+                let desired =
+                    maker.machine_config(name.clone(), machine.name.as_str(), &config, member);
                 revisions.insert(machine.name.to_string(), config.revision);
                 let stored = facts.observed.secrets.get(&name);
                 if !stored.is_some_and(|stored| in_place(stored, &desired)) {

@@ -121,6 +121,7 @@ fn control_plane(
         endpoint,
         machines,
         spares,
+        initial_machine: None,
         pod_cidrs: network.pod_cidrs,
         service_cidrs: network.service_cidrs,
         dns_domain: network.dns_domain,

@@ -11,8 +11,8 @@ use super::machine_rows::{awaited, row};
 use super::plan::CERTIFICATES_PATH;
 use super::resolve::{Problem, Resolved};
 use crate::controllers::conditions::{
-    AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, PAUSED,
-    READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true,
+    AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED,
+    MEMBERSHIP_SETTLED, PAUSED, READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true,
 };
 use crate::controllers::fields::ProblemReason;
 use crate::controllers::names;
@@ -136,7 +136,8 @@ fn of_the_machines(
         name: machine.name.to_string(),
         spare: Some(true),
         message: Some(
-            "nothing runs here; taking a lost machine's place is not supported yet".to_owned(),
+            "it has no etcd member; it takes the place of a machine that is lost or released"
+                .to_owned(),
         ),
         ..MachineStatus::default()
     });
@@ -248,16 +249,19 @@ fn published(
         return;
     };
     let control_plane = &resolved.control_plane;
-    let lacking: Vec<String> = lacking(control_plane, live);
+    let mut lacking: Vec<String> = lacking(control_plane, live);
+    let changing = changing(facts.etcd);
+    lacking.extend(changing.iter().map(|(_, text)| text.clone()));
     let text = lacking.join("; ");
     let answering = live.api_servers.values().any(Option::is_some);
     let was_whole = stored.version.is_some();
-    let reason = match (lacking.is_empty(), was_whole, answering) {
-        (true, _, _) => Reason::Idle,
-        (false, true, _) => Reason::Degraded,
-        (false, false, false) => Reason::AwaitingMachines,
-        (false, false, true) if live.all_ready() => Reason::TargetPending,
-        (false, false, true) => Reason::MachinesStarting,
+    let reason = match (lacking.is_empty(), changing, was_whole, answering) {
+        (true, ..) => Reason::Idle,
+        (false, Some((reason, _)), ..) => reason,
+        (false, None, true, _) => Reason::Degraded,
+        (false, None, false, false) => Reason::AwaitingMachines,
+        (false, None, false, true) if live.all_ready() => Reason::TargetPending,
+        (false, None, false, true) => Reason::MachinesStarting,
     };
     conditions.set(RECONCILING, !lacking.is_empty(), reason, text.clone());
     let serves = control_plane
@@ -292,6 +296,15 @@ fn lacking(control_plane: &domain::ControlPlane, live: &Live) -> Vec<String> {
         lacking.push("kubeadm's objects are not all in place yet".to_owned());
     }
     lacking
+}
+
+/// A change of etcd's members that is under way, or wanted and held.
+fn changing(etcd: Option<&EtcdCluster>) -> Option<(Reason, String)> {
+    let conditions = &etcd?.status.as_ref()?.conditions;
+    let said = conditions.iter().find(|c| c.type_ == MEMBERSHIP_SETTLED)?;
+    let reasons = [Reason::MembershipChanging, Reason::StepHeld];
+    let reason = reasons.into_iter().find(|r| r.as_str() == said.reason)?;
+    (said.status == "False").then(|| (reason, format!("etcd: {}", said.message)))
 }
 
 /// What the EtcdCluster says of itself.

@@ -1,18 +1,27 @@
-//! `EtcdCluster`: founded once, then asked every few seconds; the record of who belongs to it.
+//! `EtcdCluster`: founded once, then asked every few seconds; the record of who belongs to it, and
+//! at most one change of that at a time.
 //!
-//! One answer a reconcile: observe, plan, act, status. There is no `resolve` yet, because the
-//! ControlPlane that owns the cluster has resolved everything.
+//! One answer a reconcile: observe, plan, act, status. A change is recorded by the status first;
+//! only when that is stored is everybody asked again, the call made, and the list read that tells
+//! what became of it. There is no `resolve` yet, because the ControlPlane that owns the cluster has
+//! resolved everything.
 
 mod act;
+mod ask;
 mod observe;
 mod plan;
 mod status;
+
+pub use observe::MirrorRecord;
+pub use plan::membership::words as operation_in_words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
 
+use self::observe::Observed;
+use self::plan::Plan;
 use super::conditions::{PAUSED, READY, RECONCILING, STALLED};
 use super::context::Context;
 use super::error::Error;
@@ -44,24 +53,47 @@ pub async fn reconcile(
         report(&*cluster, stored, &said, Fence::ResourceVersion, context).await?;
         return Ok(IDLE_PERIOD);
     }
-    let observed = observe::observe(cluster, turn, context).await?;
-    let plan = plan::plan(&observed);
-    act::act(&observed, &plan, context).await?;
-    let said = status::status(&observed, &plan, now);
-    // The ledger must never go back to an older copy.
-    let read = &*observed.cluster;
-    report(
-        read,
-        read.status.as_ref(),
-        &said,
-        Fence::ResourceVersion,
-        context,
-    )
-    .await?;
-    let changed = read.status.as_ref() != Some(&said.0);
-    let uid = read.uid().unwrap_or_default();
+    let mut observed = observe::observe(cluster, turn, context).await?;
+    let mut memory = context.memories.rounds(&observed.cluster);
+    let mut plan = plan::plan(&observed, &mut memory, context.clock.now());
+    context.memories.keep(&observed.cluster, memory);
+    let (mut stored, mut changed) = tell(&observed, &plan, context).await?;
+    if let Some(membership) = plan.membership.as_mut() {
+        if membership.wants_snapshot {
+            act::verify_snapshot(&observed, &membership.facts, turn, context).await?;
+        } else if let Some(operation) = membership.make.take() {
+            // It is on record now, in the version that was read or not at all.
+            (observed, plan) = act::make(&operation, stored, observed, turn, context).await?;
+            let after = tell(&observed, &plan, context).await?;
+            (stored, changed) = (after.0, true);
+        }
+    }
+    let uid = stored.uid().unwrap_or_default();
     let quiet = context
         .changes
         .quiet(&uid, changed, context.clock.monotonic());
     Ok(plan.pause(quiet))
+}
+
+/// Writes what is known; the object as it is stored then, and whether that is news. A founding is
+/// recorded in the ledger ConfigMap first, which can be created once; later the ConfigMap follows
+/// the status, whose version fences off what was decided on an old copy.
+async fn tell(
+    observed: &Observed,
+    plan: &Plan,
+    context: &Context,
+) -> Result<(EtcdCluster, bool), Error> {
+    if plan.mirror_is_new {
+        act::act(observed, plan, context).await?;
+    }
+    let said = status::status(observed, plan, context.clock.now());
+    // The ledger must never go back to an older copy.
+    let read = &*observed.cluster;
+    let stored = read.status.as_ref();
+    let written = report(read, stored, &said, Fence::ResourceVersion, context).await?;
+    if !plan.mirror_is_new {
+        act::act(observed, plan, context).await?;
+    }
+    let changed = written.is_some();
+    Ok((written.unwrap_or_else(|| read.clone()), changed))
 }

@@ -1,51 +1,89 @@
-//! What is there: the object, its founding record, and the members' own answers.
+//! What is there: the object, its founding record, the members' own answers, and what people and
+//! machines say where that matters.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ListParams;
 use kube::{Api, Resource, ResourceExt};
+use serde::{Deserialize, Serialize};
 
+use super::ask;
+use super::plan::inputs::mark;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
-use crate::controllers::names;
 use crate::controllers::turn::Turn;
-use crate::crd::{EtcdCluster, Founding, FoundingMember};
-use crate::etcd::{EtcdApi, MemberEndpoint};
+use crate::controllers::{ledger as read, names};
+use crate::crd::{EtcdCluster, Founding, FoundingMember, Ledger, Machine};
+use crate::domain::{MemberId, NodeName};
 use crate::kube_ext::owner::controller_of;
-use crate::membership::{LedgerRecord, MemberView, Snapshot};
+use crate::membership::{LedgerRecord, Snapshot};
 use crate::pki::{Ca, secret_names};
 
 /// Everything that the plan stands on.
 #[derive(Debug)]
 pub struct Observed {
     /// Read from the API server in this reconcile as long as the ledger is incomplete, else the
-    /// watched copy: what the ledger holds is written once.
+    /// watched copy. What follows from an old copy is never stored, so never done: the status is
+    /// written under the version that was read.
     pub cluster: Arc<EtcdCluster>,
-    /// The ledger ConfigMap; `Unread` when it is known to agree with the status.
+    /// The ledger ConfigMap.
     pub mirror: Mirror,
     /// A machine config of this cluster has been published.
     pub published: bool,
     /// A machine answered under a CA that was there before this cluster.
     pub answered: bool,
+    /// When the members were asked.
+    pub asked_at: Timestamp,
     /// The members' answers; empty before the founding.
     pub snapshot: Snapshot,
+    /// Whether the machines of silent members, and such as failed to join, answer.
+    pub machines: BTreeMap<String, bool>,
+    /// Whom each member that answers is connected to; asked only while another does not answer.
+    pub sees: BTreeMap<MemberId, BTreeSet<MemberId>>,
+    /// What people and providers say about machines.
+    pub marks: BTreeMap<String, Mark>,
+    /// When a snapshot of the only voter was last verified by this process.
+    pub snapshot_verified_at: Option<Timestamp>,
     /// Why the members could not be asked at all.
     pub unasked: Option<String>,
 }
 
 /// The ledger ConfigMap.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Mirror {
-    /// It was seen to agree with the status since this process started.
-    Unread,
+    /// This process has written or read it, and it was this.
+    Agrees(Arc<MirrorRecord>),
     Missing,
-    Read(LedgerRecord),
+    Read(Arc<MirrorRecord>),
     /// It belongs to an earlier cluster of this name and is about to be deleted.
     LeftOver,
     /// It is there but not as we wrote it.
     Unreadable(String),
+}
+
+/// What the ledger ConfigMap holds: enough to restore a status that was lost.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct MirrorRecord {
+    #[serde(flatten)]
+    pub founding: LedgerRecord,
+    /// Absent from records of the first release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
+}
+
+/// What the annotations of a machine-config Secret say about its machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// It is confirmed gone; why.
+    pub lost: Option<String>,
+    /// It shall be taken away or imaged anew; why.
+    pub release_requested: Option<String>,
+    /// The member that its published config does not start on an empty disk.
+    pub keeps_data_of: Option<String>,
 }
 
 /// Reads all of it.
@@ -54,34 +92,106 @@ pub async fn observe(
     turn: &mut Turn,
     context: &Context,
 ) -> Result<Observed, Error> {
-    let settled = ledger_settled(&watched) && context.mirrors.agrees(&watched);
-    let cluster = if settled {
-        watched
-    } else {
-        live(&watched, context).await?
+    let known = context.mirrors.known(&watched);
+    let (cluster, mirror) = match known.filter(|_| ledger_settled(&watched)) {
+        Some(record) => (watched, Mirror::Agrees(record)),
+        None => {
+            let cluster = live(&watched, context).await?;
+            let mirror = mirror(&cluster, context).await?;
+            (cluster, mirror)
+        }
     };
-    let mirror = if settled {
-        Mirror::Unread
-    } else {
-        mirror(&cluster, context).await?
-    };
-    let recorded = founding_of(&cluster, &mirror);
+    let ledger = ledger_of(&cluster, &mirror);
     let mut observed = Observed {
-        published: recorded.is_none() && published(&cluster, context).await?,
+        published: ledger.is_none() && published(&cluster, context).await?,
         answered: false,
+        asked_at: context.clock.now(),
         snapshot: Snapshot::default(),
+        machines: BTreeMap::new(),
+        sees: BTreeMap::new(),
+        marks: BTreeMap::new(),
+        snapshot_verified_at: context.memories.snapshot_verified_at(&cluster),
         unasked: None,
         cluster,
         mirror,
     };
-    match recorded {
-        Some(founding) => match snapshot(&observed.cluster, &founding, turn, context).await? {
-            Ok(snapshot) => observed.snapshot = snapshot,
-            Err(why) => observed.unasked = Some(why),
-        },
+    match ledger {
+        Some(ledger) => observed.ask(&ledger, turn, context).await?,
         None => observed.answered = answered_before(&observed.cluster, turn, context).await?,
     }
     Ok(observed)
+}
+
+impl Observed {
+    /// One more round on the same object: what a step is checked against right before it is made.
+    pub async fn again(
+        self,
+        cluster: EtcdCluster,
+        turn: &mut Turn,
+        context: &Context,
+    ) -> Result<Self, Error> {
+        let mut again = Self {
+            cluster: Arc::new(cluster),
+            asked_at: context.clock.now(),
+            ..self
+        };
+        if let Some(ledger) = ledger_of(&again.cluster, &again.mirror) {
+            again.ask(&ledger, turn, context).await?;
+        }
+        Ok(again)
+    }
+
+    /// One round of questions. Machines and connections are asked about only where a member is
+    /// silent, because they only matter there.
+    async fn ask(
+        &mut self,
+        ledger: &Ledger,
+        turn: &mut Turn,
+        context: &Context,
+    ) -> Result<(), Error> {
+        let etcd = match context.etcd(&self.cluster).await? {
+            Ok(etcd) => etcd,
+            Err(why) => {
+                self.unasked = Some(why);
+                return Ok(());
+            }
+        };
+        let status = self.cluster.status.as_ref();
+        if status.is_some_and(|status| status.cluster_id.is_some()) {
+            self.marks = marks(&self.cluster, context).await?;
+        }
+        self.asked_at = context.clock.now();
+        let expected = ask::members(ledger);
+        self.snapshot = turn.away(ask::snapshot(&etcd, &expected)).await;
+        let doubtful = self.doubtful(ledger);
+        let answers = doubtful
+            .iter()
+            .map(|machine| async { (machine.name.clone(), ask::answers(machine).await) });
+        let (sees, machines) = turn
+            .away(async {
+                futures::join!(ask::active_peers(&etcd, &self.snapshot), join_all(answers))
+            })
+            .await;
+        self.sees = sees;
+        self.machines = machines.into_iter().collect();
+        Ok(())
+    }
+
+    /// Machines of silent members, and such as failed to join, as far as the inventory lists them.
+    fn doubtful(&self, ledger: &Ledger) -> Vec<Machine> {
+        let silent = |name: &str| {
+            let mut members = self.snapshot.members.iter();
+            members.any(|view| view.machine == name && view.answer.is_err())
+        };
+        let failed = |name: &str| {
+            read::slot(ledger, name).is_none() && ledger.joins.iter().any(|j| j.machine == name)
+        };
+        let machines = self.cluster.spec.machines.iter();
+        machines
+            .filter(|machine| silent(&machine.name) || failed(&machine.name))
+            .cloned()
+            .collect()
+    }
 }
 
 fn ledger_settled(cluster: &EtcdCluster) -> bool {
@@ -90,17 +200,40 @@ fn ledger_settled(cluster: &EtcdCluster) -> bool {
     })
 }
 
-fn founding_of(cluster: &EtcdCluster, mirror: &Mirror) -> Option<Founding> {
-    let ledger = cluster
-        .status
-        .as_ref()
-        .and_then(|status| status.ledger.as_ref());
-    ledger
-        .and_then(|ledger| ledger.founding.clone())
-        .or(match mirror {
-            Mirror::Read(record) => Some(record.founding.clone()),
-            _ => None,
-        })
+/// The ledger of the status, else what the ConfigMap keeps of it.
+fn ledger_of(cluster: &EtcdCluster, mirror: &Mirror) -> Option<Ledger> {
+    if let Some(ledger) = read::founded(Some(cluster)) {
+        return Some(ledger.clone());
+    }
+    let Mirror::Read(record) = mirror else {
+        return None;
+    };
+    let founding = record.founding.founding.clone();
+    let mut ledger = record.ledger.clone().unwrap_or_default();
+    if record.ledger.is_none() {
+        ledger.slots = super::plan::slots(&founding);
+    }
+    ledger.founding = Some(founding);
+    Some(ledger)
+}
+
+/// The annotations of the machine-config Secrets; their contents are not asked for.
+async fn marks(cluster: &EtcdCluster, context: &Context) -> Result<BTreeMap<String, Mark>, Error> {
+    let api: Api<Secret> = context.api(cluster);
+    let machines = cluster.spec.machines.iter().map(|machine| &machine.name);
+    let asked = machines.map(|machine| {
+        let (api, machine) = (api.clone(), machine.clone());
+        async move {
+            let Ok(name) = machine.parse::<NodeName>() else {
+                return Ok::<_, Error>(None);
+            };
+            let secret = secret_names::machine_config(&cluster.name_any(), &name);
+            let found = api.get_metadata_opt(&secret).await;
+            let found = found.map_err(Error::api("reading the marks of a machine"))?;
+            Ok(found.map(|found| (machine, mark(found.annotations()))))
+        }
+    });
+    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
 }
 
 async fn live(watched: &EtcdCluster, context: &Context) -> Result<Arc<EtcdCluster>, Error> {
@@ -131,7 +264,7 @@ async fn mirror(cluster: &EtcdCluster, context: &Context) -> Result<Mirror, Erro
         .as_ref()
         .and_then(|data| data.get(names::LEDGER_KEY));
     Ok(match text.map(|text| serde_json::from_str(text)) {
-        Some(Ok(record)) => Mirror::Read(record),
+        Some(Ok(record)) => Mirror::Read(Arc::new(record)),
         Some(Err(error)) => Mirror::Unreadable(format!("ConfigMap {name}: {error}")),
         None => Mirror::Unreadable(format!("ConfigMap {name} has no key {}", names::LEDGER_KEY)),
     })
@@ -164,10 +297,17 @@ async fn answered_before(
     if ca.as_ref().is_none_or(ours) {
         return Ok(false);
     }
-    let would_be = founders(cluster);
-    Ok(snapshot(cluster, &would_be, turn, context)
-        .await?
-        .is_ok_and(|snapshot| snapshot.answers().next().is_some()))
+    let Ok(etcd) = context.etcd(cluster).await? else {
+        return Ok(false);
+    };
+    let founding = founders(cluster);
+    let would_be = ask::members(&Ledger {
+        slots: super::plan::slots(&founding),
+        founding: Some(founding),
+        ..Ledger::default()
+    });
+    let snapshot = turn.away(ask::snapshot(&etcd, &would_be)).await;
+    Ok(snapshot.answers().next().is_some())
 }
 
 /// The founding that this object asks for: its first `size` machines, under a token made of the
@@ -188,39 +328,6 @@ pub fn founders(cluster: &EtcdCluster) -> Founding {
             })
             .collect(),
     }
-}
-
-/// One round of questions to all members at once, each under its own deadline.
-async fn snapshot(
-    cluster: &EtcdCluster,
-    founding: &Founding,
-    turn: &mut Turn,
-    context: &Context,
-) -> Result<Result<Snapshot, String>, Error> {
-    let clients = match context.etcd_clients(cluster).await? {
-        Ok(clients) => clients,
-        Err(why) => return Ok(Err(why)),
-    };
-    let probes = founding.members.iter().map(|member| {
-        let clients = Arc::clone(&clients);
-        async move {
-            let endpoint = MemberEndpoint {
-                client_url: names::client_url(&member.peer_url),
-            };
-            MemberView {
-                name: member.name.clone(),
-                machine: member.name.clone(),
-                peer_url: member.peer_url.clone(),
-                answer: clients
-                    .probe(&endpoint)
-                    .await
-                    .map_err(|error| error.to_string()),
-            }
-        }
-    });
-    Ok(Ok(Snapshot {
-        members: turn.away(join_all(probes)).await,
-    }))
 }
 
 /// The ControlPlane that owns this cluster; `None` for one on machines of its own.

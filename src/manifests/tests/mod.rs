@@ -47,15 +47,7 @@ fn leaves() -> MachinePki {
 fn founding(control_plane: &ControlPlane) -> Founding {
     Founding {
         token: "token".to_owned(),
-        members: control_plane
-            .machines
-            .iter()
-            .map(|machine| Member {
-                name: machine.name.to_string(),
-                peer_url: machine.peer_url(),
-                started: false,
-            })
-            .collect(),
+        members: control_plane.machines.iter().map(Member::founder).collect(),
         state: InitialClusterState::New,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::controllers::fields::{self, Checker};
-use crate::crd::{EtcdSource, NodeLoss, NodeLossAction};
+use crate::crd::{EtcdSource, NodeLoss};
 use crate::domain::Etcd;
 use crate::manifests::ArgOwner;
 use crate::versions::{Release, etcd_image};
@@ -85,17 +85,10 @@ fn one_kind(checker: &mut Checker, given: &EtcdSource) {
     }
 }
 
-/// Without the removal of members every loss is only reported, and nothing else may be asked for.
 fn node_loss(checker: &mut Checker, path: &str, given: Option<&NodeLoss>) {
     let Some(given) = given else { return };
     if let Some(timeout) = &given.timeout {
         let (least, most) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
         fields::duration(checker, &format!("{path}.timeout"), timeout, least, most);
-    }
-    if given.action != Some(NodeLossAction::ReportOnly) {
-        checker.not_yet(
-            path,
-            "leave it out, or set its action to ReportOnly, which is what happens",
-        );
     }
 }

@@ -252,11 +252,6 @@ fn capabilities_that_come_later_are_refused_in_words() {
             "spec.certificates.caKeysOnNodes",
         ),
         ("/spec/profile", json!("Hardened"), "spec.profile"),
-        (
-            "/spec/etcd/nodeLoss",
-            json!({"timeout": "10m"}),
-            "spec.etcd.nodeLoss",
-        ),
     ] {
         let found = problems(&[(pointer, value)]);
         assert_eq!(found.len(), 1, "{found:?}");
