@@ -2,7 +2,7 @@
 //!
 //! The pure rooms decide (no client, no clock, no randomness, no async):
 //! [`domain`], [`versions`], [`pki`] except its `issue`, [`manifests`], `machine_config`,
-//! [`membership`]. The thin edges act: [`etcd`], [`target`], [`kube_ext`], `controllers`,
+//! [`membership`], [`tokens`] except its `issue`. The thin edges act: [`etcd`], [`target`], [`kube_ext`], `controllers`,
 //! [`runtime`]. `tests/layout.rs` keeps the wall.
 
 pub mod cli;
@@ -18,5 +18,6 @@ pub mod operator;
 pub mod pki;
 pub mod runtime;
 pub mod target;
+pub mod tokens;
 pub mod versions;
 pub mod yaml;

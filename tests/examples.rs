@@ -5,7 +5,8 @@ use std::path::Path;
 use seedbed::controllers::control_plane::resolve::{
     ContentKind, ContentRef, Inputs, references, resolve,
 };
-use seedbed::crd::ControlPlane;
+use seedbed::controllers::node_pool::resolve as node_pool;
+use seedbed::crd::{ControlPlane, NodePool};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -66,10 +67,38 @@ fn every_example_resolves() {
             assert!(!resolved.defaults.is_empty());
             found += 1;
         }
-        assert_eq!(found, 1, "{name} has one ControlPlane");
+        assert_eq!(
+            found + pools(&name, &documents),
+            1,
+            "{name} has one ControlPlane, or pools of one"
+        );
         seen.push(name);
     }
-    for name in ["ha.yaml", "minimal.yaml", "production.yaml"] {
+    for name in ["ha.yaml", "minimal.yaml", "production.yaml", "workers.yaml"] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is missing");
     }
+}
+
+/// Checks the NodePools of a file, which are all of the control plane of `ha.yaml`; 1 if there are
+/// some.
+fn pools(name: &str, found: &[Value]) -> usize {
+    let control_plane: ControlPlane =
+        serde_json::from_value(documents("ha.yaml")[0].clone()).unwrap();
+    let mut pools = 0;
+    for document in found
+        .iter()
+        .filter(|document| document["kind"] == "NodePool")
+    {
+        let object: NodePool = serde_json::from_value(document.clone()).unwrap();
+        let spec = serde_json::to_value(&object.spec).unwrap();
+        assert_eq!(spec, document["spec"], "{name}");
+        let inputs = node_pool::Inputs {
+            control_plane: Some(&control_plane),
+            ..node_pool::Inputs::default()
+        };
+        node_pool::resolve(&object, &inputs)
+            .unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
+        pools = 1;
+    }
+    pools
 }

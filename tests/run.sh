@@ -10,9 +10,10 @@ groups() {
 group unit        lib
 group rendering   layout docs crds conditions examples machine_config manifests_golden render_cli
 group cloud-init  cloud_init_schema
-group kubeadm     pki_oracle kubeadm_files_oracle kubeadm_objects_oracle
+group kubeadm     pki_oracle kubeadm_files_oracle kubeadm_objects_oracle kubeadm_worker_oracle
 group api-server  crd_admission lease chart target_apply
 group operator    operator_seed operator_seed_faults status_cli
+group join        join_security
 group testbed     testbed_selftest testbed_interrupt testbed_machines
 group machines    machine_config_boots
 group e2e         e2e

@@ -13,6 +13,7 @@ use crate::runtime::settings::Settings;
 
 mod crds;
 mod explain;
+mod join_command;
 mod render;
 pub mod status;
 
@@ -30,6 +31,7 @@ enum Command {
     Operator(Box<Settings>),
     /// Print the CustomResourceDefinitions, ready for kubectl apply.
     Crds,
+    JoinCommand(join_command::JoinCommand),
     Render(render::Render),
     Status(status::Status),
     Explain(explain::Explain),
@@ -41,13 +43,16 @@ pub fn run() -> ExitCode {
     let failure = match command {
         // Its exit code 1 has a meaning of its own.
         Command::Status(_) | Command::Explain(_) => ExitCode::from(2),
-        Command::Operator(_) | Command::Crds | Command::Render(_) => ExitCode::FAILURE,
+        Command::Operator(_) | Command::Crds | Command::JoinCommand(_) | Command::Render(_) => {
+            ExitCode::FAILURE
+        }
     };
     let done: Result<ExitCode, Box<dyn Error>> = match command {
         Command::Operator(settings) => operator(*settings).map(|()| ExitCode::SUCCESS),
         Command::Crds => crds::print()
             .map(|()| ExitCode::SUCCESS)
             .map_err(Into::into),
+        Command::JoinCommand(args) => join_command(args).map(|()| ExitCode::SUCCESS),
         Command::Render(render) => {
             render::render(&render, &mut io::stdout().lock()).map(|()| ExitCode::SUCCESS)
         }
@@ -76,6 +81,11 @@ fn choose_crypto() {
 fn status(args: status::Status) -> Result<ExitCode, Box<dyn Error>> {
     choose_crypto();
     crate::runtime::executor()?.block_on(status::status(args, &mut io::stdout()))
+}
+
+fn join_command(args: join_command::JoinCommand) -> Result<(), Box<dyn Error>> {
+    choose_crypto();
+    crate::runtime::executor()?.block_on(join_command::join_command(args, &mut io::stdout()))
 }
 
 fn explain(args: explain::Explain) -> Result<ExitCode, Box<dyn Error>> {

@@ -48,6 +48,10 @@ types! {
     MACHINE_CONFIGS_PUBLISHED = "MachineConfigsPublished"
     /// Every machine runs what its config says.
     UP_TO_DATE = "UpToDate"
+    /// Every machine that may join has a bootstrap token that is valid.
+    TOKENS_VALID = "TokensValid"
+    /// Every machine of the pool has joined and its Node is Ready.
+    NODES_READY = "NodesReady"
     /// The object is paused.
     PAUSED = "Paused"
 }
@@ -130,6 +134,14 @@ reasons! {
     CertificatesExpiring
     /// A machine has no etcd member and no Node any more, and may be taken away (event only).
     MachineReleased
+    /// The control plane is not there, or none of its API servers is ready.
+    AwaitingControlPlane
+    /// Nodes are being drained before they are deleted; the message names the pods that are left.
+    Draining
+    /// A bootstrap token has expired while its machine had not joined.
+    TokensExpired
+    /// A Node runs another version than its pool, or has joined with an older machine config.
+    Outdated
     /// Another problem has to be solved first.
     Blocked
     /// The last attempt failed; it is tried again.
@@ -314,6 +326,7 @@ impl Conditions {
             PAUSED,
             MACHINE_CONFIGS_PUBLISHED,
             QUORUM_HEALTHY,
+            TOKENS_VALID,
             ETCD_HEALTHY,
             AVAILABLE,
             READY,

@@ -42,6 +42,8 @@ pub struct Context {
     pub changes: Changes,
     etcd: Pool<EtcdClients>,
     target: Pool<KeyPair>,
+    /// Clients of targets that were ready when they were used last, by the ControlPlane's UID.
+    target_clients: Pool<Client>,
 }
 
 impl Context {
@@ -58,6 +60,7 @@ impl Context {
             changes: Changes::default(),
             etcd: Pool::default(),
             target: Pool::default(),
+            target_clients: Pool::default(),
         }
     }
 
@@ -120,8 +123,27 @@ impl Context {
         Ok(own)
     }
 
+    /// The client of a target that was ready last time: a connection serves all pools.
+    pub fn target_client(&self, uid: &str) -> Option<Client> {
+        let client = self.target_clients.get(uid, self.clock.monotonic())?;
+        Some(Client::clone(&client))
+    }
+
+    /// Keeps a client whose API server is ready, or drops one whose is not.
+    pub fn keep_target_client(&self, uid: &str, client: Option<&Client>) {
+        match client {
+            Some(client) => self.target_clients.put(
+                uid.to_owned(),
+                Arc::new(client.clone()),
+                self.clock.monotonic(),
+            ),
+            None => self.target_clients.forget(uid),
+        }
+    }
+
     /// Forgets everything kept in memory for an object that is gone.
     pub fn forget(&self, uid: &str) {
+        self.target_clients.forget(uid);
         self.etcd.forget(uid);
         self.target.forget(uid);
         self.mirrors.forget(uid);

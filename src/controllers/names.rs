@@ -6,12 +6,27 @@ use std::collections::BTreeMap;
 pub const LABEL_CONTROL_PLANE: &str = "seedbed.dev/control-plane";
 /// Label with the machine's name on what belongs to one machine.
 pub const LABEL_MACHINE: &str = "seedbed.dev/machine";
-/// Label that says what a Secret is: `ca`, `certificates`, `kubeconfig` or `machine-config`.
+/// Label with the NodePool's name on what belongs to it: Secrets in the seed, Nodes in the target.
+pub const LABEL_NODE_POOL: &str = "seedbed.dev/node-pool";
+/// Label on a Node of a pool with the revision of the machine config that it has joined with.
+pub const LABEL_NODE_REVISION: &str = "seedbed.dev/revision";
+/// Label that says what a Secret is: `ca`, `certificates`, `kubeconfig`, `machine-config` or
+/// `tokens`.
 pub const LABEL_CONTENT: &str = "seedbed.dev/content";
 /// Label of the Cluster API contract.
 pub const LABEL_CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
 /// Value of [`LABEL_CONTENT`] on machine-config Secrets.
 pub const CONTENT_MACHINE_CONFIG: &str = "machine-config";
+/// Value of [`LABEL_CONTENT`] on the Secret with the bootstrap tokens of a node pool.
+pub const CONTENT_TOKENS: &str = "tokens";
+/// Key of that Secret.
+pub const TOKENS_KEY: &str = "tokens.json";
+/// Annotation with the public half of the bootstrap token that a worker's user data names.
+pub const ANNOTATION_TOKEN_ID: &str = "seedbed.dev/token-id";
+/// How long a token of a node pool is valid when its spec does not say.
+pub const TOKEN_TTL: &str = "15m";
+/// Finalizer of a NodePool: its Nodes are drained and deleted before it goes.
+pub const NODE_POOL_FINALIZER: &str = "seedbed.dev/node-pool";
 /// Annotation with the revision of a machine config.
 pub const ANNOTATION_REVISION: &str = "seedbed.dev/revision";
 /// Annotation with the files of a machine config: a JSON object of path to SHA-256.
@@ -39,6 +54,42 @@ pub fn machine_config_selector(control_plane: &str) -> String {
 /// Selector of the machine-config Secrets of all control planes.
 pub fn all_machine_configs() -> String {
     format!("{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
+}
+
+/// Selector of the machine-config Secrets of a node pool.
+pub fn worker_config_selector(pool: &str) -> String {
+    format!("{LABEL_NODE_POOL}={pool},{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
+}
+
+/// Secret that a worker boots from: named as those of control-plane machines, so that no machine
+/// can have two. `machine` is the pool's name where all of its machines share one.
+pub fn worker_config(control_plane: &str, machine: &str) -> String {
+    format!("{control_plane}-{machine}")
+}
+
+/// Secret with the bootstrap tokens of a node pool.
+pub fn pool_tokens(control_plane: &str, pool: &str) -> String {
+    format!("{control_plane}-{pool}-tokens")
+}
+
+/// Labels of what belongs to a node pool. Not [`LABEL_CONTROL_PLANE`]: whatever carries that is
+/// read with every look at the control plane.
+pub fn pool_labels(
+    control_plane: &str,
+    pool: &str,
+    machine: Option<&str>,
+    content: &str,
+) -> BTreeMap<String, String> {
+    let pairs = [
+        (LABEL_NODE_POOL, Some(pool)),
+        (LABEL_CLUSTER_NAME, Some(control_plane)),
+        (LABEL_MACHINE, machine),
+        (LABEL_CONTENT, Some(content)),
+    ];
+    pairs
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())))
+        .collect()
 }
 
 /// Name of the ConfigMap that mirrors an EtcdCluster's ledger.

@@ -46,6 +46,9 @@ trait Reconciled:
 {
     /// Name of the kind, for logs and metrics.
     const KIND: &'static str;
+    /// Whether something outside the seed has to be undone before an object goes: it is reconciled
+    /// while it is being deleted, too.
+    const UNDOES: bool = false;
 
     /// Looks at one object; answers when to look again.
     fn reconcile(
@@ -122,13 +125,25 @@ impl Reconciled for EtcdCluster {
 
 impl Reconciled for NodePool {
     const KIND: &'static str = "NodePool";
+    const UNDOES: bool = true;
 
     async fn reconcile(
         object: Arc<Self>,
-        _turn: &mut Turn,
+        turn: &mut Turn,
         context: &Context,
     ) -> Result<Duration, Error> {
-        node_pool::reconcile(object, context).await
+        node_pool::reconcile(object, turn, context).await
+    }
+
+    fn with_owned(
+        controller: Controller<DeserializeGuard<Self>>,
+        context: &Context,
+        namespace: &str,
+    ) -> Controller<DeserializeGuard<Self>> {
+        let ours = watcher::Config::default().labels(names::LABEL_NODE_POOL);
+        let secrets =
+            Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
+        controller.owns(secrets, ours)
     }
 }
 
@@ -158,7 +173,12 @@ pub async fn run(
             concurrency,
             shutdown,
         ));
-        running.spawn(drive::<NodePool>(context, namespace, 1, shutdown));
+        running.spawn(drive::<NodePool>(
+            context,
+            namespace,
+            concurrency,
+            shutdown,
+        ));
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {
@@ -258,7 +278,7 @@ async fn reconcile<K: Reconciled>(
     guarded: Arc<DeserializeGuard<K>>,
     driver: Arc<Driver<K>>,
 ) -> Result<Action, Error> {
-    if guarded.meta().deletion_timestamp.is_some() {
+    if guarded.meta().deletion_timestamp.is_some() && !K::UNDOES {
         // Owner references take everything away; nothing outside the seed has to be undone.
         return Ok(Action::await_change());
     }

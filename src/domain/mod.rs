@@ -9,6 +9,7 @@ mod cluster;
 mod duration;
 mod etcd_id;
 mod names;
+mod node_pool;
 mod version;
 
 pub use cidr::{Cidr, CidrError};
@@ -19,4 +20,5 @@ pub use cluster::{
 pub use duration::{DurationError, parse_go_duration};
 pub use etcd_id::{ClusterId, EtcdIdError, MemberId};
 pub use names::{NameError, NodeName, dns_subdomain, dns_subdomain_or_wildcard};
+pub use node_pool::{NodePool, Worker, Workers};
 pub use version::{KubeVersion, VersionError};

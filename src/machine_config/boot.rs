@@ -74,6 +74,7 @@ fn run(contents: &Contents) -> Vec<Command> {
     run.push(program(["systemctl", "enable", "kubelet"]));
     run.push(program(["systemctl", "restart", "kubelet"]));
     user_commands(&mut run, "postCommands", &contents.post_commands);
+    run.extend(contents.joins.then(joined));
     run.push(program(["mkdir", "-p", "/run/cluster-api"]));
     run.push(Command::Line(format!("echo success > {SUCCESS_MARKER}")));
     run
@@ -99,6 +100,14 @@ fn set_aside(data_dir: &str) -> Command {
                      mv \"$1/member\" \"$aside\"; \
                      echo \"seedbed: data of an earlier etcd member was moved to $aside\"";
     program(["/bin/sh", "-ec", move_away, "sh", data_dir])
+}
+
+/// Waits, as `kubeadm join` does, until the kubelet has a certificate of its own, and takes away the
+/// credential that it was asked for with. No limit: the credential is kept valid until then.
+fn joined() -> Command {
+    let wait = "until test -e /var/lib/kubelet/pki/kubelet-client-current.pem; do sleep 1; done; \
+                rm -f /etc/kubernetes/bootstrap-kubelet.conf";
+    program(["/bin/sh", "-c", wait])
 }
 
 /// cloud-init only logs when it cannot write a file, for example for want of its owner, and leaves

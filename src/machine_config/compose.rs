@@ -7,10 +7,10 @@ use crate::manifests::machine_files;
 use crate::pki::{ClusterPki, MachinePki};
 
 /// Folders that kubeadm makes with mode 0700, beside etcd's.
-const PRIVATE_DIRECTORIES: [&str; 2] = ["/etc/kubernetes/manifests", "/var/lib/kubelet"];
+pub(super) const PRIVATE_DIRECTORIES: [&str; 2] = ["/etc/kubernetes/manifests", "/var/lib/kubelet"];
 
 /// The file of `machineConfig.osPreparation` that containerd reads.
-const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+pub(super) const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 
 /// The machine config of `machine`.
 ///
@@ -43,14 +43,7 @@ pub fn machine_contents(
 ) -> Result<Contents, MachineConfigError> {
     let files = machine_files(control_plane, machine, founding, cluster, leaves)?;
     let data_dir = &control_plane.etcd.data_dir;
-    let mut restarted_services = Vec::new();
-    if control_plane.os_preparation {
-        restarted_services.push("systemd-modules-load".to_owned());
-        restarted_services.push("systemd-sysctl".to_owned());
-    }
-    if files.iter().any(|file| file.path == CONTAINERD_CONFIG) {
-        restarted_services.push("containerd".to_owned());
-    }
+    let with_containerd = files.iter().any(|file| file.path == CONTAINERD_CONFIG);
     let additions = Additions {
         files: &control_plane.files,
         pre_commands: &control_plane.pre_commands,
@@ -61,10 +54,19 @@ pub fn machine_contents(
             .chain([data_dir.clone()])
             .collect(),
         reserved_directories: vec![data_dir.clone()],
-        restarted_services,
+        restarted_services: restarted_services(control_plane.os_preparation, with_containerd),
         data_dir: data_dir_of(founding, machine, data_dir),
+        joins: false,
     };
     Contents::new(files, additions)
+}
+
+/// Services that read what `machineConfig.osPreparation` writes.
+pub(super) fn restarted_services(os_preparation: bool, containerd: bool) -> Vec<String> {
+    let prepared = ["systemd-modules-load", "systemd-sysctl"];
+    let prepared = prepared.into_iter().filter(|_| os_preparation);
+    let containerd = containerd.then_some("containerd");
+    prepared.chain(containerd).map(str::to_owned).collect()
 }
 
 /// What the first boot does about data that is there, or not.

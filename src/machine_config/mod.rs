@@ -4,7 +4,7 @@
 //! budget, and which revision it is. Pure and complete: every file or an error, never a part, and
 //! the same input gives the same bytes. It does not know what is in a file.
 //!
-//! `compose` joins the rooms that a machine config comes from; a new format of user data gets a
+//! `compose` and `worker` join the rooms that a machine config comes from; a new format of user data gets a
 //! file beside `cloud_config`; what a machine does at boot is in `boot`; which paths a user may not
 //! write is in `paths`.
 
@@ -14,6 +14,7 @@ mod compose;
 mod paths;
 mod revision;
 mod stored;
+mod worker;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub use boot::SUCCESS_MARKER;
 pub use compose::{machine_config, machine_contents};
 pub use paths::PathFault;
 pub use stored::PLAIN_LIMIT_BYTES;
+pub use worker::{worker_config, worker_contents};
 
 /// `format` of the machine-config Secret for [`cloud_config`] (Cluster API's name for it).
 pub const CLOUD_CONFIG_FORMAT: &str = "cloud-config";
@@ -61,6 +63,8 @@ pub struct Additions<'a> {
     pub restarted_services: Vec<String>,
     /// What the first boot does about etcd's data; `None` for a founder that has yet to start.
     pub data_dir: Option<DataDir>,
+    /// The kubelet has to get its certificate before the boot counts as done.
+    pub joins: bool,
 }
 
 /// Folder of etcd's data, and what the first boot does about it.
@@ -81,6 +85,7 @@ pub struct Contents {
     private_directories: Vec<String>,
     restarted_services: Vec<String>,
     data_dir: Option<DataDir>,
+    joins: bool,
 }
 
 /// A file's share of a machine config that is too large.
@@ -139,6 +144,7 @@ impl Contents {
             private_directories: additions.private_directories,
             restarted_services: additions.restarted_services,
             data_dir: additions.data_dir,
+            joins: additions.joins,
         })
     }
 

@@ -12,7 +12,7 @@ use crate::domain::{CaKeyPlacement, ControlPlane, Founding, HostPort, Machine};
 use crate::pki::{CertSpec, ClusterPki, KeyPair, Leaf, MachinePki, inventory};
 
 /// Folder of kubeconfigs; the one of static pods lies in it.
-const KUBERNETES_DIR: &str = "/etc/kubernetes";
+pub(super) const KUBERNETES_DIR: &str = "/etc/kubernetes";
 const KUBELET_DIR: &str = "/var/lib/kubelet";
 
 /// Every file of `machine`, sorted by path, with kubeadm's modes. The user's own files
@@ -167,27 +167,7 @@ impl Renderer<'_> {
     }
 
     fn kubelet(&self, files: &mut Vec<NodeFile>) -> Result<(), ManifestError> {
-        let (control_plane, machine) = (self.control_plane, self.machine);
-        let mut add = |path: &str, text: &str| files.push(node_file(path.to_owned(), 0o644, text));
-        add(
-            &format!("{KUBELET_DIR}/config.yaml"),
-            &kubelet::config_file(control_plane, machine)?,
-        );
-        add(
-            &format!("{KUBELET_DIR}/instance-config.yaml"),
-            &kubelet::instance_config_file(machine),
-        );
-        add(
-            &format!("{KUBELET_DIR}/kubeadm-flags.env"),
-            &kubelet::flags_file(control_plane, machine),
-        );
-        add(os_preparation::DROP_IN_PATH, os_preparation::DROP_IN);
-        if control_plane.os_preparation {
-            for (path, text) in os_preparation::files(control_plane, machine)? {
-                add(path, &text);
-            }
-        }
-        Ok(())
+        kubelet_files(self.control_plane, self.machine.into(), files)
     }
 
     fn leaf(&self, leaf: Leaf) -> Result<&KeyPair, ManifestError> {
@@ -213,7 +193,35 @@ impl Renderer<'_> {
     }
 }
 
-fn node_file(path: String, mode: u32, content: &str) -> NodeFile {
+/// What every kubelet reads, and what prepares its machine.
+pub(super) fn kubelet_files(
+    control_plane: &ControlPlane,
+    host: kubelet::Host<'_>,
+    files: &mut Vec<NodeFile>,
+) -> Result<(), ManifestError> {
+    let mut add = |path: &str, text: &str| files.push(node_file(path.to_owned(), 0o644, text));
+    add(
+        &format!("{KUBELET_DIR}/config.yaml"),
+        &kubelet::config_file(control_plane, host)?,
+    );
+    add(
+        &format!("{KUBELET_DIR}/instance-config.yaml"),
+        &kubelet::instance_config_file(host),
+    );
+    add(
+        &format!("{KUBELET_DIR}/kubeadm-flags.env"),
+        &kubelet::flags_file(control_plane, host),
+    );
+    add(os_preparation::DROP_IN_PATH, os_preparation::DROP_IN);
+    if control_plane.os_preparation {
+        for (path, text) in os_preparation::files(control_plane, host.cri_socket)? {
+            add(path, &text);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn node_file(path: String, mode: u32, content: &str) -> NodeFile {
     NodeFile {
         path,
         mode,

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::ManifestError;
 use crate::pki::KeyPair;
+use crate::tokens::Token;
 use crate::yaml::{to_yaml, write_yaml};
 
 /// What a kubeconfig with a client certificate is made of.
@@ -25,32 +26,54 @@ pub struct Kubeconfig<'a> {
 
 /// A kubeconfig with embedded certificates and key.
 pub fn kubeconfig(parts: &Kubeconfig<'_>) -> Result<Zeroizing<String>, ManifestError> {
-    let context = format!("{}@{}", parts.user, parts.cluster);
     let key = Zeroizing::new(STANDARD.encode(parts.client.key_pem.as_bytes()));
     let certificate = STANDARD.encode(&parts.client.certificate_pem);
+    let cluster = ClusterEntry::new(parts.cluster, parts.server, parts.ca_pem);
+    let user = User::Certificate {
+        client_certificate_data: &certificate,
+        client_key_data: &key,
+    };
+    let room = key.len() + certificate.len() + parts.ca_pem.len();
+    with_user(cluster, parts.user, user, room)
+}
+
+/// The kubeconfig of a kubelet that has no certificate yet: `bootstrap-kubelet.conf` as
+/// `kubeadm join` writes it.
+pub fn bootstrap_kubeconfig(
+    server: &str,
+    ca_pem: &str,
+    token: &Token,
+) -> Result<Zeroizing<String>, ManifestError> {
+    // Whatever the cluster is called (kubeadm `DefaultClusterName`).
+    let cluster = ClusterEntry::new("kubernetes", server, ca_pem);
+    let token = token.reveal();
+    let user = User::Token { token: &token };
+    with_user(cluster, "tls-bootstrap-token-user", user, ca_pem.len())
+}
+
+fn with_user(
+    cluster: ClusterEntry<'_>,
+    name: &str,
+    user: User<'_>,
+    content: usize,
+) -> Result<Zeroizing<String>, ManifestError> {
+    let context = format!("{name}@{}", cluster.name);
     let document = Document {
         api_version: "v1",
-        clusters: [ClusterEntry::new(parts.cluster, parts.server, parts.ca_pem)],
         contexts: Some([ContextEntry {
             context: Context {
-                cluster: parts.cluster,
-                user: parts.user,
+                cluster: cluster.name,
+                user: name,
             },
             name: &context,
         }]),
+        clusters: [cluster],
         current_context: &context,
         kind: "Config",
-        users: Some([UserEntry {
-            name: parts.user,
-            user: User {
-                client_certificate_data: &certificate,
-                client_key_data: &key,
-            },
-        }]),
+        users: Some([UserEntry { name, user }]),
     };
     // Room for everything at once: growing would leave copies of the key in freed memory.
-    let room = 4096 + 2 * (key.len() + certificate.len() + parts.ca_pem.len());
-    let mut text = Zeroizing::new(String::with_capacity(room));
+    let mut text = Zeroizing::new(String::with_capacity(4096 + 2 * content));
     write_yaml(&mut *text, &document)?;
     Ok(text)
 }
@@ -126,9 +149,15 @@ struct UserEntry<'a> {
 }
 
 #[derive(Serialize)]
-struct User<'a> {
-    #[serde(rename = "client-certificate-data")]
-    client_certificate_data: &'a str,
-    #[serde(rename = "client-key-data")]
-    client_key_data: &'a str,
+#[serde(untagged)]
+enum User<'a> {
+    Certificate {
+        #[serde(rename = "client-certificate-data")]
+        client_certificate_data: &'a str,
+        #[serde(rename = "client-key-data")]
+        client_key_data: &'a str,
+    },
+    Token {
+        token: &'a str,
+    },
 }

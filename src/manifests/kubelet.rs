@@ -1,12 +1,53 @@
 //! Configuration and flags of the kubelet (kubeadm `phases/kubelet`, `componentconfigs`).
 
+use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Value, json};
 
 use super::ManifestError;
 use super::args::{BaseArgs, command_args};
 use crate::crd::Arg;
-use crate::domain::{ControlPlane, Machine};
+use crate::domain::{ControlPlane, Machine, Worker};
 use crate::yaml::to_yaml;
+
+/// What a kubelet has of its own, on any kind of machine.
+#[derive(Clone, Copy)]
+pub(super) struct Host<'a> {
+    /// `None`: the operating system's hostname is the Node's name.
+    name: Option<&'a str>,
+    hostname: Option<&'a str>,
+    pub(super) cri_socket: &'a str,
+    resolv_conf: Option<&'a str>,
+    extra_args: &'a [Arg],
+    /// Taints that the Node registers with.
+    register_with: &'a [Taint],
+}
+
+impl<'a> From<&'a Machine> for Host<'a> {
+    /// Taints of control planes are put on through the API, as kubeadm does.
+    fn from(machine: &'a Machine) -> Self {
+        Self {
+            name: Some(machine.name.as_str()),
+            hostname: machine.hostname.as_deref(),
+            cri_socket: &machine.cri_socket,
+            resolv_conf: machine.resolv_conf.as_deref(),
+            extra_args: &machine.kubelet_extra_args,
+            register_with: &[],
+        }
+    }
+}
+
+impl<'a> From<&'a Worker> for Host<'a> {
+    fn from(worker: &'a Worker) -> Self {
+        Self {
+            name: worker.name.as_ref().map(|name| name.as_str()),
+            hostname: worker.hostname.as_deref(),
+            cri_socket: &worker.cri_socket,
+            resolv_conf: worker.resolv_conf.as_deref(),
+            extra_args: &worker.kubelet_extra_args,
+            register_with: &worker.taints,
+        }
+    }
+}
 
 /// The configuration that all kubelets of the cluster share, as ConfigMap `kubelet-config` holds
 /// it: kubeadm's defaults with the user's fields over them. What belongs to one machine only
@@ -28,38 +69,48 @@ pub fn kubelet_configuration(control_plane: &ControlPlane) -> Result<Value, Mani
 /// `/var/lib/kubelet/config.yaml` of one machine.
 pub(super) fn config_file(
     control_plane: &ControlPlane,
-    machine: &Machine,
+    host: Host<'_>,
 ) -> Result<String, ManifestError> {
     let mut config = kubelet_configuration(control_plane)?;
-    config["containerRuntimeEndpoint"] = machine.cri_socket.as_str().into();
-    if let Some(resolv_conf) = &machine.resolv_conf {
-        config["resolvConf"] = resolv_conf.as_str().into();
+    config["containerRuntimeEndpoint"] = host.cri_socket.into();
+    if let Some(resolv_conf) = host.resolv_conf {
+        config["resolvConf"] = resolv_conf.into();
     }
     Ok(to_yaml(&config)?)
 }
 
 /// `/var/lib/kubelet/instance-config.yaml`: what a later `kubeadm upgrade node` keeps of this
 /// machine when it writes `config.yaml` anew.
-pub(super) fn instance_config_file(machine: &Machine) -> String {
-    format!(
-        "containerRuntimeEndpoint: {}\n",
-        go_quote(&machine.cri_socket)
-    )
+pub(super) fn instance_config_file(host: Host<'_>) -> String {
+    format!("containerRuntimeEndpoint: {}\n", go_quote(host.cri_socket))
 }
 
 /// `/var/lib/kubelet/kubeadm-flags.env`: one variable that the drop-in hands to the kubelet.
-pub(super) fn flags_file(control_plane: &ControlPlane, machine: &Machine) -> String {
+pub(super) fn flags_file(control_plane: &ControlPlane, host: Host<'_>) -> String {
     let mut base: BaseArgs = Vec::new();
-    let name = machine.name.as_str();
-    if machine.hostname.as_deref().is_some_and(|host| host != name) {
+    if let (Some(name), Some(hostname)) = (host.name, host.hostname)
+        && name != hostname
+    {
         base.push(("hostname-override", name.to_owned()));
     }
+    if !host.register_with.is_empty() {
+        let taints: Vec<String> = host.register_with.iter().map(taint).collect();
+        base.push(("register-with-taints", taints.join(",")));
+    }
     // A machine's own argument replaces the cluster's of its name, as that replaces a default.
-    let own = &machine.kubelet_extra_args;
+    let own = host.extra_args;
     let shared = control_plane.kubelet.extra_args.iter();
     let shared = shared.filter(|arg: &&Arg| !own.iter().any(|o| o.name == arg.name));
     let args = command_args(base, shared.chain(own));
     format!("KUBELET_KUBEADM_ARGS={}\n", go_quote(&args.join(" ")))
+}
+
+/// `key=value:effect`, without an empty value (`Taint.ToString`).
+fn taint(taint: &Taint) -> String {
+    match taint.value.as_deref().unwrap_or_default() {
+        "" => format!("{}:{}", taint.key, taint.effect),
+        value => format!("{}={value}:{}", taint.key, taint.effect),
+    }
 }
 
 /// The zero values are what Go's serializer writes; the kubelet takes each as its default.

@@ -1,4 +1,4 @@
-//! The files of a control-plane machine, as kubeadm of the same version writes them.
+//! The files of a machine, control plane or worker, as kubeadm of the same version writes them.
 //!
 //! Pure: the same control plane, certificates and founding give the same bytes. Never fills in a
 //! default (`resolve` did) and never leaves a file out because an input is missing: that is a
@@ -19,15 +19,17 @@ mod os_preparation;
 mod pod;
 mod scheduler;
 mod volumes;
+mod worker;
 
 pub use error::ManifestError;
 pub use files::machine_files;
 pub use forbidden::{ArgOwner, ForbiddenArg, forbidden_arg, forbidden_args, forbidden_env};
-pub use kubeconfig::{Kubeconfig, cluster_info, kubeconfig};
+pub use kubeconfig::{Kubeconfig, bootstrap_kubeconfig, cluster_info, kubeconfig};
 pub use kubelet::kubelet_configuration;
 pub(crate) use kubelet::{dns_address, overlay};
 pub use node_file::NodeFile;
 pub use pod::merge_envs;
+pub use worker::worker_files;
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 
 use super::ManifestError;
 use super::kubelet::kubelet_configuration;
-use crate::domain::{ControlPlane, Machine};
+use crate::domain::ControlPlane;
 use crate::versions::{self, Component};
 
 /// The drop-in of the Kubernetes packages. In `/etc` it takes the place of a packaged one of the
@@ -43,7 +43,7 @@ const MODULES: &str = "overlay\nbr_netfilter\n";
 /// Path and content of every file of `machineConfig.osPreparation`.
 pub(super) fn files(
     control_plane: &ControlPlane,
-    machine: &Machine,
+    cri_socket: &str,
 ) -> Result<Vec<(&'static str, String)>, ManifestError> {
     let mut files = vec![
         ("/etc/modules-load.d/kubernetes.conf", MODULES.to_owned()),
@@ -53,7 +53,7 @@ pub(super) fn files(
             KUBELET_UNIT.to_owned(),
         ),
     ];
-    if machine.cri_socket.ends_with("/containerd/containerd.sock") {
+    if cri_socket.ends_with("/containerd/containerd.sock") {
         files.push((
             "/etc/containerd/config.toml",
             containerd_config(control_plane)?,

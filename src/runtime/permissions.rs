@@ -50,10 +50,17 @@ pub const PERMISSIONS: &[Permission] = &[
         &["get", "list", "watch", "create", "update"],
     ),
     watched(SEEDBED, "etcdclusters/status", &["patch"]),
-    watched(SEEDBED, "nodepools", &["get", "list", "watch"]),
+    // A finalizer is kept on pools until their Nodes are drained.
+    watched(SEEDBED, "nodepools", &["get", "list", "watch", "patch"]),
     watched(SEEDBED, "nodepools/status", &["patch"]),
-    // Secrets go with their owner, by garbage collection: nothing here may delete a CA key.
-    watched("", "secrets", &["get", "list", "watch", "create", "update"]),
+    watched(SEEDBED, "nodepools/finalizers", &["update"]),
+    // Secrets go with their owner, by garbage collection, but machine configs of workers that are
+    // taken out while their pool stays.
+    watched(
+        "",
+        "secrets",
+        &["get", "list", "watch", "create", "update", "delete"],
+    ),
     watched("", "configmaps", &["get", "create", "patch"]),
     watched("events.k8s.io", "events", &["create", "patch"]),
     Permission {

@@ -27,6 +27,7 @@ mod converged;
 mod deletion;
 mod etcd;
 mod membership;
+mod node_pools;
 mod operator_killed;
 mod pods;
 mod site;

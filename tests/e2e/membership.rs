@@ -105,8 +105,8 @@ fn leader(cluster: &Cluster<'_>) -> Result<(String, String)> {
     let rows = status["members"].as_array().context("no members")?;
     let leader = rows.iter().find(|row| row["leader"] == true);
     let leader = leader.context("no leader")?;
-    let text = |field: &str| Ok(leader[field].as_str().context("no text")?.to_owned());
-    Ok::<_, anyhow::Error>((text("name")?, text("machine")?))
+    let text = |field: &str| leader[field].as_str().map(str::to_owned).context("no text");
+    Ok((text("name")?, text("machine")?))
 }
 
 fn annotate(cluster: &Cluster<'_>, machine: &str, annotation: &str) -> Result<()> {

@@ -86,6 +86,14 @@ impl Site {
 
     /// Nothing of an earlier bring-up is left: no ControlPlane, no machine that is on.
     pub fn clear(&self) -> Result<()> {
+        // No operator runs now that could let them go.
+        let pools = ["-n", NAMESPACE, "get", "nodepools", "-o", "name"];
+        for pool in self.stage.kubectl(&pools)?.lines() {
+            let free = r#"{"metadata": {"finalizers": null}}"#;
+            self.stage
+                .kubectl(&["-n", NAMESPACE, "patch", pool, "--type=merge", "-p", free])?;
+            self.stage.kubectl(&["-n", NAMESPACE, "delete", pool])?;
+        }
         let all = ["-n", NAMESPACE, "delete", "controlplanes", "--all"];
         self.stage.kubectl(&all)?;
         wait(SEED_LIMIT, || {

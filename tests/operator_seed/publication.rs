@@ -354,13 +354,6 @@ fn what_comes_with_a_later_release_says_so() {
         let space = Space::new(ground, "later").await?;
         let operator = Operator::start(&space, "one", &[]).await?;
         let machine = json!({"name": "w-1", "address": "198.18.0.21"});
-        let pool: seedbed::crd::NodePool = serde_json::from_value(json!({
-            "apiVersion": "seedbed.dev/v1alpha1",
-            "kind": "NodePool",
-            "metadata": {"name": "workers"},
-            "spec": {"controlPlaneRef": {"name": "prod"}, "machines": [{"name": "w-1"}]},
-        }))?;
-        space.create(&pool).await?;
         let etcd: EtcdCluster = serde_json::from_value(json!({
             "apiVersion": "seedbed.dev/v1alpha1",
             "kind": "EtcdCluster",
@@ -373,13 +366,6 @@ fn what_comes_with_a_later_release_says_so() {
         space.control_plane(hardened).await?;
 
         let note = space
-            .pool_condition("workers", "Stalled", "True", "NotYetSupported")
-            .await?;
-        ensure!(note.contains("kubeadm join"), "{note}");
-        space
-            .pool_condition("workers", "Ready", "False", "NotYetSupported")
-            .await?;
-        let note = space
             .etcd_condition("alone", "Stalled", "True", "NotYetSupported")
             .await?;
         ensure!(note.contains("stacked etcd"), "{note}");
@@ -387,9 +373,6 @@ fn what_comes_with_a_later_release_says_so() {
             .condition("hard", "Stalled", "True", "NotYetSupported")
             .await?;
         ensure!(note.contains("spec.profile"), "{note}");
-        space
-            .event("NodePool", "workers", "NotYetSupported")
-            .await?;
         space
             .event("EtcdCluster", "alone", "NotYetSupported")
             .await?;

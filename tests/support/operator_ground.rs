@@ -82,6 +82,20 @@ impl Ground {
 
     /// Starts a seed without our kinds.
     pub fn bare(prefix: &str) -> Result<Self> {
+        Self::bare_with(prefix, seed::Options::default())
+    }
+
+    /// Starts a seed with our kinds that machines can join, too, so that it can be its own target.
+    pub fn joinable(prefix: &str) -> Result<Self> {
+        let options = seed::Options {
+            listen: SEED.into(),
+            joinable: true,
+            ..seed::Options::default()
+        };
+        Self::bare_with(prefix, options)?.furnished()
+    }
+
+    fn bare_with(prefix: &str, options: seed::Options) -> Result<Self> {
         let state = StateDir::for_test(prefix)?;
         let network = Network::create(&state)?;
         let netns = network.attach("seed", SEED)?;
@@ -93,7 +107,7 @@ impl Ground {
         let options = seed::Options {
             netns: Some(netns),
             audit_log: true,
-            ..seed::Options::default()
+            ..options
         };
         let seed = Seed::start_blocking(&state, &options)?;
         Ok(Self {
@@ -104,14 +118,17 @@ impl Ground {
     }
 
     fn start(prefix: &str) -> Result<Self> {
-        let ground = Self::bare(prefix)?;
-        ground.inside(|| {
+        Self::bare(prefix)?.furnished()
+    }
+
+    fn furnished(self) -> Result<Self> {
+        self.inside(|| {
             let executor = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            executor.block_on(async { install(&ground.seed.client().await?).await })
+            executor.block_on(async { install(&self.seed.client().await?).await })
         })?;
-        Ok(ground)
+        Ok(self)
     }
 }
 

@@ -180,24 +180,6 @@ impl Space<'_> {
         .await
     }
 
-    /// The same of a NodePool.
-    pub async fn pool_condition(
-        &self,
-        name: &str,
-        kind: &str,
-        status: &str,
-        reason: &str,
-    ) -> Result<String> {
-        self.condition_of(
-            &self.dynamic("NodePool", "nodepools"),
-            name,
-            kind,
-            status,
-            reason,
-        )
-        .await
-    }
-
     async fn condition_of(
         &self,
         api: &Api<DynamicObject>,

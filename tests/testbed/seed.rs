@@ -33,6 +33,16 @@ const CONTROLLERS: [&str; 7] = [
     "serviceaccount-token-controller",
 ];
 
+// What kubeadm's clusters run besides for machines that join.
+const JOIN_CONTROLLERS: [&str; 6] = [
+    "bootstrap-signer-controller",
+    "certificatesigningrequest-approving-controller",
+    "certificatesigningrequest-cleaner-controller",
+    "certificatesigningrequest-signing-controller",
+    "disruption-controller",
+    "token-cleaner-controller",
+];
+
 const AUDIT_LOG: &str = "logs/audit.jsonl";
 // A request is written when it was answered; a watch, which has no end, when it has begun.
 const AUDIT_POLICY: &str = r#"{
@@ -53,6 +63,9 @@ pub struct Options {
     /// Whether the API server writes down every request that it has answered, one JSON object a
     /// line without bodies, to [`Seed::audit_log`].
     pub audit_log: bool,
+    /// Whether machines can join it, as a cluster that kubeadm made: bootstrap tokens authenticate,
+    /// and the controller manager signs kubelets' certificates and looks after tokens.
+    pub joinable: bool,
 }
 
 impl Default for Options {
@@ -62,6 +75,7 @@ impl Default for Options {
             netns: None,
             controller_manager: true,
             audit_log: false,
+            joinable: false,
         }
     }
 }
@@ -169,6 +183,9 @@ impl Seed {
                 file("audit-log-path", &state.join(AUDIT_LOG)),
             ]);
         }
+        if options.joinable {
+            command.arg("--enable-bootstrap-token-auth");
+        }
         let api_server = Process::spawn(state, "kube-apiserver", &command, &how)?;
         let access = Access::new(state.clone(), server, options.netns.clone());
         access.save()?;
@@ -184,7 +201,7 @@ impl Seed {
             return Ok(());
         }
         let files = Files::in_dir(self.state().join("seed"));
-        let command = controller_manager(&self.programs, &files);
+        let command = controller_manager(&self.programs, &files, self.options.joinable);
         let how = spawn(&self.options);
         let process = Process::spawn(self.state(), "kube-controller-manager", &command, &how)?;
         // The first thing it makes for a namespace that every cluster has.
@@ -254,6 +271,16 @@ impl Seed {
     /// the whole answer, or shortly after.
     pub fn audit_log(&self) -> PathBuf {
         self.state().join(AUDIT_LOG)
+    }
+
+    /// Certificate and key of the CA that everybody here trusts, PEM.
+    pub fn ca(&self) -> Result<(String, String)> {
+        let files = Files::in_dir(self.state().join("seed"));
+        let read = |path: PathBuf| {
+            std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))
+        };
+        Ok((read(files.ca())?, read(files.ca_key())?))
     }
 
     /// The last log lines of every part, for the message of a failed test.
@@ -344,11 +371,19 @@ fn api_server(programs: &Programs, files: &Files, etcd: &str, listen: SocketAddr
     command
 }
 
-fn controller_manager(programs: &Programs, files: &Files) -> Command {
+fn controller_manager(programs: &Programs, files: &Files, joinable: bool) -> Command {
     let mut command = Command::new(programs.kubernetes.join("kube-controller-manager"));
+    let mut controllers = CONTROLLERS.to_vec();
+    if joinable {
+        controllers.extend(JOIN_CONTROLLERS);
+        command.args([
+            file("cluster-signing-cert-file", &files.ca()),
+            file("cluster-signing-key-file", &files.ca_key()),
+        ]);
+    }
     command.args([
         file("kubeconfig", &files.controller_manager_kubeconfig()),
-        flag("controllers", CONTROLLERS.join(",")),
+        flag("controllers", controllers.join(",")),
         file(
             "service-account-private-key-file",
             &files.service_account_keys().1,

@@ -119,6 +119,11 @@ impl Access {
         client(&self.admin_kubeconfig()).await
     }
 
+    /// What [`Access::client`] is made of, to be changed.
+    pub async fn client_config(&self) -> Result<kube::Config> {
+        config(&self.admin_kubeconfig()).await
+    }
+
     /// A kubeconfig with a token of a service account (as the kubelet gives to a pod), valid for
     /// a day, in a file that only this user can read.
     pub async fn kubeconfig_for_service_account(
@@ -208,10 +213,13 @@ impl Access {
 
 /// A client for a kubeconfig file, such as that of a service account.
 pub async fn client(kubeconfig: &std::path::Path) -> Result<kube::Client> {
+    Ok(kube::Client::try_from(config(kubeconfig).await?)?)
+}
+
+async fn config(kubeconfig: &std::path::Path) -> Result<kube::Config> {
     let read = Kubeconfig::read_from(kubeconfig)
         .with_context(|| format!("cannot read {}", kubeconfig.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
-    Ok(kube::Client::try_from(config)?)
+    Ok(kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?)
 }
 
 async fn get(client: &kube::Client, path: &str) -> Result<()> {

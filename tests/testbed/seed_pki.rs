@@ -31,6 +31,10 @@ impl Files {
         self.dir.join("ca.crt")
     }
 
+    pub(super) fn ca_key(&self) -> PathBuf {
+        self.dir.join("ca.key")
+    }
+
     pub(super) fn serving(&self) -> (PathBuf, PathBuf) {
         (
             self.dir.join("apiserver.crt"),
@@ -67,6 +71,7 @@ impl Files {
         ];
         let ca_pem = params.self_signed(&key)?.pem();
         write_private(&self.ca(), &ca_pem)?;
+        write_private(&self.ca_key(), &key.serialize_pem())?;
         let ca = Issuer::new(params, key);
 
         let (certificate, key) = self.serving();

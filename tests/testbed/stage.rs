@@ -84,6 +84,15 @@ impl Stage {
         Self::start_with(state, options)
     }
 
+    /// The same with a seed that can be a target: machines can join it.
+    pub fn start_joinable(state: &StateDir) -> Result<Self> {
+        let options = Options {
+            joinable: true,
+            ..Options::default()
+        };
+        Self::start_with(state, options)
+    }
+
     fn start_with(state: &StateDir, options: Options) -> Result<Self> {
         let ground = Ground::prepare(state)?;
         let netns = ground.network.attach("seed", SEED)?;

@@ -12,7 +12,7 @@ mod observe;
 mod plan;
 mod release;
 pub mod resolve;
-mod secrets;
+pub(super) mod secrets;
 mod status;
 
 use std::sync::Arc;

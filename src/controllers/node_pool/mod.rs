@@ -1,40 +1,321 @@
-//! `NodePool`: workers, a later capability.
+//! `NodePool`: machines that join a control plane as workers, and leave it in good order.
 //!
-//! Answers what its conditions say until then: that it is stalled, and why. Never makes a token or
-//! a Secret. The stages of the other controllers get their files here when it does.
+//! The driver below is the only place where the stages meet: observe (the seed, then the target),
+//! resolve, plan, act (again and again, until nothing is left to write), then the Nodes, then
+//! status. `resolve`, `plan` and `secrets` are pure. Which token lives how long and which request
+//! is granted is decided in the room `tokens`; nothing is decided from a cache.
+
+mod act;
+mod finalize;
+mod nodes;
+mod observe;
+mod plan;
+pub mod resolve;
+mod secrets;
+mod status;
+mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::conditions::{PAUSED, READY, RECONCILING, STALLED};
+use kube::ResourceExt;
+
+use self::observe::Observed;
+use self::plan::{Facts, Members, Next};
+use self::resolve::Inputs;
+use self::status::{Live, Progress};
+use super::conditions::Reason;
 use super::context::Context;
 use super::error::Error;
-use super::report::{Fence, not_yet_supported, report};
-use crate::crd::{NodePool, NodePoolStatus};
+use super::fields::{Problem, ProblemReason, show};
+use super::report::{Fence, report};
+use super::turn::Turn;
+use crate::crd::NodePool;
+use crate::domain;
+use crate::kube_ext::owner::{controller_reference, is_of_predecessor};
+use crate::pki::secret_names;
+use crate::pki::state::ca as read_ca;
+use crate::pki::{Ca, KeyPair};
+use crate::tokens::Stored;
 
-/// Nothing changes by itself.
-const PERIOD: Duration = Duration::from_secs(3600);
-const WHY: &str =
-    "node pools are not supported by this release of Seedbed yet; join workers with kubeadm join";
+/// Batches in one reconcile: store, make, publish, answer, revoke, forget, and some to spare.
+const MOST_BATCHES: usize = 10;
 
 /// Looks at one NodePool; answers when to look again.
-pub async fn reconcile(pool: Arc<NodePool>, context: &Context) -> Result<Duration, Error> {
-    let stored = pool.status.clone().unwrap_or_default();
-    let conditions = not_yet_supported(&[READY, RECONCILING, STALLED, PAUSED], WHY);
-    let news = conditions.news(&stored.conditions);
-    let generation = pool.metadata.generation;
-    let status = NodePoolStatus {
-        observed_generation: generation,
-        conditions: conditions.merged(&stored.conditions, generation, context.clock.now()),
-        ..stored
+pub async fn reconcile(
+    object: Arc<NodePool>,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Duration, Error> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return finalize::finalize(object, turn, context).await;
+    }
+    if object.spec.paused == Some(true) {
+        return tell(&object, None, &Progress::Paused, context).await;
+    }
+    let mut observed = observe::observe(Arc::clone(&object), context).await?;
+    let pool = match resolved(&mut observed) {
+        Ok(pool) => pool,
+        Err(problems) => {
+            return tell(&object, None, &Progress::Stalled(problems), context).await;
+        }
     };
-    report(
-        &*pool,
-        pool.status.as_ref(),
-        &(status, news),
-        Fence::None,
-        context,
-    )
-    .await?;
-    Ok(PERIOD)
+    let progress = match ready_to_act(&observed, &pool, context).await? {
+        Err(progress) => progress,
+        Ok((ca, stored)) => {
+            act::set_finalizer(&object, true, context).await?;
+            match connect(&observed, &pool, &ca, turn, context).await? {
+                Err(text) => Progress::Awaiting(Reason::AwaitingControlPlane, text),
+                Ok(client) => carry_out(&mut observed, &pool, &ca, stored, client, context).await?,
+            }
+        }
+    };
+    tell(&object, Some(&pool), &progress, context).await
+}
+
+fn resolved(observed: &mut Observed) -> Result<domain::NodePool, Vec<Problem>> {
+    let inputs = Inputs {
+        control_plane: observed.control_plane.as_ref(),
+        contents: std::mem::take(&mut observed.contents),
+    };
+    resolve::resolve(&observed.object, &inputs)
+}
+
+/// The CA and the stored tokens, once nothing in the seed stands in the way; before anything is
+/// made.
+async fn ready_to_act(
+    observed: &Observed,
+    pool: &domain::NodePool,
+    context: &Context,
+) -> Result<Result<(KeyPair, Stored), Progress>, Error> {
+    let object = &*observed.object;
+    let name = &pool.cluster.name;
+    let control_plane = observed.control_plane.as_ref();
+    if control_plane.is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
+        let text = format!(
+            "ControlPlane {}, which is being deleted; delete this pool",
+            show(name)
+        );
+        return Ok(Err(Progress::Awaiting(Reason::AwaitingControlPlane, text)));
+    }
+    let mut secrets = observed.secrets.values();
+    if secrets.any(|secret| is_of_predecessor(&secret.metadata, object)) {
+        let text = "the garbage collector to delete what an earlier NodePool of this name owned";
+        let waiting = Progress::Awaiting(Reason::AwaitingDeletion, text.to_owned());
+        return Ok(Err(waiting));
+    }
+    let problems = claimed_by_others(observed, pool, context).await?;
+    if !problems.is_empty() {
+        return Ok(Err(Progress::Stalled(problems)));
+    }
+    let secret = secret_names::ca(name, Ca::Cluster);
+    let Some(data) = &observed.ca else {
+        let text = format!(
+            "ControlPlane {} to make its CA (Secret {secret})",
+            show(name)
+        );
+        return Ok(Err(Progress::Awaiting(Reason::AwaitingControlPlane, text)));
+    };
+    let ca = match read_ca(&secret, data) {
+        Ok(ca) => ca,
+        Err(error) => {
+            let path = "spec.controlPlaneRef.name";
+            let problem = problem(path, ProblemReason::MissingInput, error.to_string());
+            return Ok(Err(Progress::Stalled(vec![problem])));
+        }
+    };
+    match stored(observed, pool) {
+        Ok(stored) => Ok(Ok((ca, stored))),
+        Err(problem) => Ok(Err(Progress::Stalled(vec![problem]))),
+    }
+}
+
+/// The tokens that the seed remembers.
+fn stored(observed: &Observed, pool: &domain::NodePool) -> Result<Stored, Problem> {
+    let name = super::names::pool_tokens(&pool.cluster.name, &pool.name);
+    let Some(secret) = observed.secrets.get(&name) else {
+        return Ok(Stored::default());
+    };
+    secrets::read_stored(secret).ok_or_else(|| {
+        let text = format!("Secret {name} {}", crate::tokens::stored::StoredError);
+        problem("metadata.name", ProblemReason::MissingInput, text)
+    })
+}
+
+/// Names that another pool, or the control plane, has already.
+async fn claimed_by_others(
+    observed: &Observed,
+    pool: &domain::NodePool,
+    context: &Context,
+) -> Result<Vec<Problem>, Error> {
+    let cluster = &pool.cluster.name;
+    let config = |machine: &str| super::names::worker_config(cluster, machine);
+    let mut wanted = vec![(
+        "metadata.name".to_owned(),
+        super::names::pool_tokens(cluster, &pool.name),
+    )];
+    match &pool.workers {
+        domain::Workers::Open { .. } => {
+            wanted.push(("metadata.name".to_owned(), config(&pool.name)));
+        }
+        domain::Workers::Listed(workers) => {
+            let names = workers.iter().filter_map(|worker| worker.name.as_ref());
+            wanted.extend(names.map(|name| {
+                let path = format!("spec.machines[{name}].name");
+                (path, config(name.as_str()))
+            }));
+        }
+    }
+    wanted.retain(|(_, secret)| !observed.secrets.contains_key(secret));
+    let names = wanted.iter().map(|(_, secret)| secret.clone()).collect();
+    let occupied = observe::occupied(&observed.object, names, context).await?;
+    let problem = |(path, secret): (String, String)| {
+        let owner = occupied.get(&secret)?;
+        let text = format!(
+            "Secret {secret} belongs to {owner}: one machine cannot be in two places; choose \
+             another name, or take it out there"
+        );
+        Some(problem(&path, ProblemReason::InvalidSpec, text))
+    };
+    Ok(wanted.into_iter().filter_map(problem).collect())
+}
+
+fn problem(path: &str, reason: ProblemReason, message: String) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        reason,
+        message,
+    }
+}
+
+/// A client of the target with our rights in place there. The inner error is for people.
+async fn connect(
+    observed: &Observed,
+    pool: &domain::NodePool,
+    ca: &KeyPair,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Result<kube::Client, String>, Error> {
+    let control_plane = observed.control_plane.as_ref();
+    let uid = control_plane.and_then(ResourceExt::uid).unwrap_or_default();
+    let reaching = target::reach(&uid, &pool.cluster, ca, context);
+    let client = match turn.away(reaching).await? {
+        Ok(client) => client,
+        Err(why) => {
+            let name = show(&pool.cluster.name);
+            return Ok(Err(format!("an API server of ControlPlane {name}: {why}")));
+        }
+    };
+    let own = observed.object.uid().unwrap_or_default();
+    match target::ensure_rights(&own, &client, context).await {
+        Ok(()) => Ok(Ok(client)),
+        Err(why) => Ok(Err(format!("the rights of machines in the target: {why}"))),
+    }
+}
+
+/// Plans and acts until nothing is left to write, then sees to the Nodes.
+async fn carry_out(
+    observed: &mut Observed,
+    pool: &domain::NodePool,
+    ca: &KeyPair,
+    mut stored: Stored,
+    client: kube::Client,
+    context: &Context,
+) -> Result<Progress, Error> {
+    let owner = controller_reference(&*observed.object)
+        .ok_or_else(|| Error::Bug("the NodePool has no UID".to_owned()))?;
+    let deleting = observed.object.metadata.deletion_timestamp.is_some();
+    let mut target = match target::look(client, pool, &stored, observed, context).await? {
+        Ok(target) => target,
+        Err(error) => return Ok(target_failed(&error)),
+    };
+    for _ in 0..MOST_BATCHES {
+        let now = context.clock.now();
+        let facts = Facts {
+            observed,
+            pool,
+            owner: &owner,
+            ca_pem: &ca.certificate_pem,
+            stored: &stored,
+            target: &target,
+            deleting,
+            now,
+        };
+        let next = plan::plan(&facts);
+        let settled = match next {
+            Next::Settled(settled) => settled,
+            Next::Stalled(problems) => return Ok(Progress::Stalled(problems)),
+            other => {
+                let mut actor = act::Actor {
+                    observed,
+                    target: &mut target,
+                    pool,
+                    owner: &owner,
+                    context,
+                    now,
+                };
+                match batch(other, &mut actor, &mut stored).await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => return Ok(target_failed(&error)),
+                    Err(Error::Occupied { secret }) => {
+                        let text = format!(
+                            "Secret {secret} was made by somebody else just now; choose another \
+                             name for the pool or the machine"
+                        );
+                        let reason = ProblemReason::InvalidSpec;
+                        let problem = problem("metadata.name", reason, text);
+                        return Ok(Progress::Stalled(vec![problem]));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let members = Members::of(&facts);
+        let nodes = nodes::see_to(&facts, &members, &settled, context).await;
+        return Ok(Progress::Live(Box::new(Live::of(&members, settled, nodes))));
+    }
+    let text = "the next look".to_owned();
+    Ok(Progress::Awaiting(Reason::TargetPending, text))
+}
+
+async fn batch(
+    next: Next,
+    actor: &mut act::Actor<'_>,
+    stored: &mut Stored,
+) -> Result<Result<(), crate::kube_ext::apply::CallError>, Error> {
+    match next {
+        Next::Store(change) => *stored = actor.store(stored, change).await?,
+        Next::Forget(forget) => {
+            actor.write_stored(&forget).await?;
+            *stored = forget;
+        }
+        Next::Publish(publications, purge) => actor.publish(publications, purge).await?,
+        Next::Ensure(tokens) => return Ok(actor.ensure(tokens).await),
+        Next::Answer(answers) => return Ok(actor.answer(answers).await),
+        Next::Revoke(ids) => return Ok(actor.revoke(ids).await),
+        Next::Stalled(_) | Next::Settled(_) => {}
+    }
+    Ok(Ok(()))
+}
+
+fn target_failed(error: &crate::kube_ext::apply::CallError) -> Progress {
+    let text = format!("the target: {error}");
+    Progress::Awaiting(Reason::TargetPending, text)
+}
+
+async fn tell(
+    object: &NodePool,
+    pool: Option<&domain::NodePool>,
+    progress: &Progress,
+    context: &Context,
+) -> Result<Duration, Error> {
+    let now = context.clock.now();
+    let said = status::status(object, pool, progress, now);
+    report(object, object.status.as_ref(), &said, Fence::None, context).await?;
+    let changed = object.status.as_ref() != Some(&said.0);
+    let uid = object.uid().unwrap_or_default();
+    let quiet = context
+        .changes
+        .quiet(&uid, changed, context.clock.monotonic());
+    Ok(status::requeue(progress, quiet, now))
 }

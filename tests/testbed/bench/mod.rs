@@ -5,7 +5,7 @@
 //! measures from outside only: `/proc`, the operator's `/metrics`, the seed's `/metrics`.
 //!
 //! `bring_up` compares with the real kubeadm, `publish` measures latency and scale, `idle` what a
-//! settled operator costs, `footprint` the binary and the PKI. `operator` and `seed` read the
+//! settled operator costs, `tokens` node pools, `footprint` the binary and the PKI. `operator` and `seed` read the
 //! figures of the two sides, `target` asks a control plane whether it is complete, `report` prints.
 //! A new benchmark is a [`Benchmark`] and a file.
 
@@ -18,6 +18,7 @@ mod publish;
 mod report;
 mod seed;
 mod target;
+mod tokens;
 
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub enum Benchmark {
     Scale,
     /// What a settled operator costs: writes, memory and CPU.
     Idle,
+    /// Tokens of many node pools replaced at once, and what is written in between.
+    Tokens,
     /// Size of the program, and time to issue the certificates of a control plane.
     Footprint,
 }
@@ -59,6 +62,9 @@ pub struct Arguments {
     /// Numbers of ControlPlanes for `scale`.
     #[arg(long, value_delimiter = ',', default_value = "100,300,1000")]
     scale: Vec<usize>,
+    /// Number of node pools for `tokens`.
+    #[arg(long, default_value_t = 1000)]
+    pools: usize,
     /// How long a settled operator is watched, in seconds.
     #[arg(long, default_value_t = 180)]
     idle_seconds: u64,
@@ -93,6 +99,9 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
     if arguments.includes(Benchmark::Idle) {
         on_a_stage(|stage| idle::measure(stage, arguments.idle(), report))?;
     }
+    if arguments.includes(Benchmark::Tokens) {
+        on_a_joinable_stage(|stage| tokens::measure(stage, arguments.pools, report))?;
+    }
     if arguments.includes(Benchmark::Scale) {
         let mut runs = Vec::new();
         for count in &arguments.scale {
@@ -108,10 +117,22 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
 
 /// Runs `work` on a fresh stage, which is gone afterwards, also after an interrupt.
 fn on_a_stage<T: Send>(work: impl FnOnce(&Stage) -> Result<T> + Send) -> Result<T> {
+    on_stage(Stage::start, work)
+}
+
+/// The same with a seed that machines can join.
+fn on_a_joinable_stage<T: Send>(work: impl FnOnce(&Stage) -> Result<T> + Send) -> Result<T> {
+    on_stage(Stage::start_joinable, work)
+}
+
+fn on_stage<T: Send>(
+    start: fn(&StateDir) -> Result<Stage>,
+    work: impl FnOnce(&Stage) -> Result<T> + Send,
+) -> Result<T> {
     let state = StateDir::for_test("bench")?;
     let mut done = None;
     up::until_interrupted(&state, || {
-        let stage = Stage::start(&state)?;
+        let stage = start(&state)?;
         let result = work(&stage);
         if result.is_err() {
             say(&format!(

@@ -1,0 +1,245 @@
+//! What is there in the target: tokens, Nodes, requests that wait for an answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
+use tokio::net::TcpStream;
+
+use super::observe::{self, Observed};
+use crate::controllers::context::Context;
+use crate::controllers::error::Error;
+use crate::controllers::names;
+use crate::domain::{ControlPlane, NodePool, Workers};
+use crate::kube_ext::apply::{CallError, within};
+use crate::pki::KeyPair;
+use crate::target::{self, client::CALL_DEADLINE};
+use crate::tokens::format::{self, Live, Purpose};
+use crate::tokens::request::{Request, node_asked_for};
+use crate::tokens::{NODE_POOL_GROUP, Stored};
+
+/// Longest wait for a TCP connection to an API server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Nodes that are read at the same time.
+const CALLS_AT_ONCE: usize = 8;
+/// Our rights in the target that were in place are looked at again after this time.
+const OBJECTS_PERIOD: Duration = Duration::from_secs(300);
+
+/// The target, read live in this reconcile.
+pub struct Target {
+    pub client: Client,
+    /// Tokens of the pool by id.
+    pub live: BTreeMap<String, Live>,
+    /// The Nodes of the pool and those that requests ask for, by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Requests that nobody has decided.
+    pub requests: Vec<Request>,
+    /// Those among them that were made with a token that no pool has, by UID.
+    pub unknown: BTreeSet<String>,
+    /// Names that requests of an open pool ask for and that are taken in the seed.
+    pub taken: BTreeSet<String>,
+}
+
+/// A client of the first API server that is ready. The inner error is for people.
+pub async fn reach(
+    uid: &str,
+    control_plane: &ControlPlane,
+    ca: &KeyPair,
+    context: &Context,
+) -> Result<Result<Client, String>, Error> {
+    if let Some(client) = context.target_client(uid) {
+        if target::readyz(&client).await.is_ready() {
+            return Ok(Ok(client));
+        }
+        context.keep_target_client(uid, None);
+    }
+    let identity = context.target_identity(uid, ca).await?;
+    let mut why = "no machine serves".to_owned();
+    for machine in &control_plane.machines {
+        let endpoint = machine.api_endpoint();
+        let connected =
+            tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.to_string())).await;
+        if !matches!(connected, Ok(Ok(_))) {
+            why = format!("nothing listens at {endpoint}");
+            continue;
+        }
+        match target::connect(&endpoint, &ca.certificate_pem, &identity) {
+            Ok(client) => match target::readyz(&client).await {
+                target::Readiness::Ready => {
+                    context.keep_target_client(uid, Some(&client));
+                    return Ok(Ok(client));
+                }
+                target::Readiness::NotReady(text) | target::Readiness::Unreachable(text) => {
+                    let text = text.lines().next().unwrap_or_default();
+                    why = format!("the API server at {endpoint} is not ready: {text}");
+                }
+            },
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Ok(Err(why))
+}
+
+/// Puts the rights of machines that join in place; whether they are.
+pub async fn ensure_rights(uid: &str, client: &Client, context: &Context) -> Result<(), String> {
+    let now = context.clock.monotonic();
+    if context
+        .in_place
+        .is_recent(uid, "node pool", now, OBJECTS_PERIOD)
+    {
+        return Ok(());
+    }
+    let applied = target::apply(client, &target::node_pool_objects()).await;
+    if applied.in_place {
+        context.in_place.note(uid, "node pool", now);
+        return Ok(());
+    }
+    let problems = applied.problems.iter();
+    let problems = problems.map(|problem| format!("{}: {}", problem.object, problem.message));
+    Err(problems.collect::<Vec<_>>().join("; "))
+}
+
+/// Reads what concerns the pool. The requests come first: a token that is stored after they were
+/// read cannot be theirs.
+pub async fn look(
+    client: Client,
+    pool: &NodePool,
+    stored: &Stored,
+    observed: &Observed,
+    context: &Context,
+) -> Result<Result<Target, CallError>, Error> {
+    let requests = match target::undecided_requests(&client).await {
+        Ok(requests) => requests,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut target = Target {
+        client,
+        live: BTreeMap::new(),
+        nodes: BTreeMap::new(),
+        requests,
+        unknown: BTreeSet::new(),
+        taken: BTreeSet::new(),
+    };
+    let seen = async {
+        target.live = live(&target.client, pool, stored).await?;
+        target.nodes = nodes(&target.client, pool, observed, &target.requests, stored).await?;
+        Ok(())
+    };
+    if let Err(error) = seen.await {
+        return Ok(Err(error));
+    }
+    let strangers = |request: &&Request| {
+        let ours = request.token_id().and_then(|id| stored.slot_of(id));
+        request.is_of_node_pools() && ours.is_none()
+    };
+    if target.requests.iter().any(|request| strangers(&request)) {
+        let known = observe::all_token_ids(&observed.object, context).await?;
+        let unknown = target.requests.iter().filter(strangers).filter(|request| {
+            let id = request.token_id();
+            !id.is_some_and(|id| known.contains(id))
+        });
+        target.unknown = unknown.map(|request| request.uid.clone()).collect();
+    }
+    if matches!(pool.workers, Workers::Open { .. }) {
+        let asked = asked_names(&target.requests, stored);
+        let cluster = &pool.cluster.name;
+        let wanted = asked.iter().map(|name| names::worker_config(cluster, name));
+        let taken = observe::occupied(&observed.object, wanted.collect(), context).await?;
+        let is_taken = |name: &String| taken.contains_key(&names::worker_config(cluster, name));
+        target.taken = asked.into_iter().filter(is_taken).collect();
+    }
+    Ok(Ok(target))
+}
+
+/// What is said of a token in its Secret.
+pub fn description(pool: &NodePool) -> String {
+    format!("Seedbed NodePool {}/{}", pool.namespace, pool.name)
+}
+
+/// What the tokens of node pools are for.
+pub fn purpose(description: &str) -> Purpose<'_> {
+    Purpose {
+        description,
+        group: NODE_POOL_GROUP,
+        // Machines have the CA in their user data and need no signed cluster-info.
+        signing: false,
+    }
+}
+
+async fn live(
+    client: &Client,
+    pool: &NodePool,
+    stored: &Stored,
+) -> Result<BTreeMap<String, Live>, CallError> {
+    let ids = stored.ids().into_iter().map(str::to_owned);
+    let found = target::tokens(client, ids.collect::<Vec<_>>()).await?;
+    let text = description(pool);
+    let tokens = stored.0.values().flat_map(|slot| slot.tokens());
+    let live = tokens.filter_map(|token| {
+        let secret = found.get(token.id())?;
+        let live = format::live(secret, token, purpose(&text));
+        Some((token.id().to_owned(), live))
+    });
+    Ok(live.collect())
+}
+
+/// The names that requests with tokens of the pool ask for.
+fn asked_names(requests: &[Request], stored: &Stored) -> BTreeSet<String> {
+    let ours = requests.iter().filter(|request| {
+        let id = request.token_id();
+        id.is_some_and(|id| stored.slot_of(id).is_some())
+    });
+    ours.filter_map(|request| node_asked_for(request).ok())
+        .collect()
+}
+
+/// The Nodes with the pool's label, and by name those that may not have it yet.
+async fn nodes(
+    client: &Client,
+    pool: &NodePool,
+    observed: &Observed,
+    requests: &[Request],
+    stored: &Stored,
+) -> Result<BTreeMap<String, Node>, CallError> {
+    let api: Api<Node> = Api::all(client.clone());
+    let ours = format!("{}={}", names::LABEL_NODE_POOL, pool.name);
+    let labelled = within(
+        CALL_DEADLINE,
+        api.list(&ListParams::default().labels(&ours)),
+    )
+    .await?;
+    let mut nodes: BTreeMap<String, Node> = labelled
+        .items
+        .into_iter()
+        .map(|node| (node.name_any(), node))
+        .collect();
+    let mut others = asked_names(requests, stored);
+    if let Workers::Listed(workers) = &pool.workers {
+        let names = workers.iter().filter_map(|worker| worker.name.as_ref());
+        others.extend(names.map(ToString::to_string));
+    }
+    let secrets = observed.secrets.values();
+    others.extend(
+        secrets
+            .filter_map(super::secrets::machine_of)
+            .map(str::to_owned),
+    );
+    let admitted = stored.0.values().flat_map(|slot| slot.admitted.keys());
+    others.extend(admitted.cloned());
+    others.retain(|name| !nodes.contains_key(name));
+    let calls: Vec<_> = others
+        .into_iter()
+        .map(|name| {
+            let api = api.clone();
+            async move { within(CALL_DEADLINE, api.get_opt(&name)).await }
+        })
+        .collect();
+    let mut answers = stream::iter(calls).buffer_unordered(CALLS_AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        nodes.extend(answer?.map(|node| (node.name_any(), node)));
+    }
+    Ok(nodes)
+}
