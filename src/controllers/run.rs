@@ -173,12 +173,7 @@ pub async fn run(
             concurrency,
             shutdown,
         ));
-        running.spawn(drive::<NodePool>(
-            context,
-            namespace,
-            concurrency,
-            shutdown,
-        ));
+        running.spawn(drive::<NodePool>(context, namespace, concurrency, shutdown));
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {
