@@ -92,7 +92,7 @@ pub async fn observe(
     turn: &mut Turn,
     context: &Context,
 ) -> Result<Observed, Error> {
-    let known = context.mirrors.known(&watched);
+    let known = context.mirrors.known(&watched, context.clock.monotonic());
     let (cluster, mirror) = match known.filter(|_| ledger_settled(&watched)) {
         Some(record) => (watched, Mirror::Agrees(record)),
         None => {
