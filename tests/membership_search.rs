@@ -61,6 +61,7 @@ impl Scenario {
             size: self.size,
             unsettled: false,
             blind: false,
+            in_flight: false,
             pending: None,
             limbo: None,
             fault_since: false,
@@ -89,15 +90,22 @@ const fn world(
 }
 
 const THREE_AND_A_SPARE: Scenario = world("3 voters, 1 spare", (3, 1, 3), (3, 0, 0));
-const THREE_AND_TWO: Scenario = world("3 voters, 2 spares", (3, 2, 3), (2, 1, 0));
-const DELAYED: Scenario = world("3 voters, 1 spare, a call delayed", (3, 1, 3), (2, 1, 1));
-const ONE: Scenario = world("1 voter, 2 spares", (1, 2, 1), (2, 2, 1));
-const FIVE: Scenario = world("5 voters", (5, 0, 5), (2, 1, 0));
-const FOUR: Scenario = world("4 voters found, 3 wanted", (4, 0, 3), (2, 0, 1));
+const THREE_AND_TWO: Scenario = world("3 voters, 2 spares", (3, 2, 3), (1, 1, 0));
+const DELAYED: Scenario = world("3 voters, 1 spare, a call delayed", (3, 1, 3), (1, 1, 1));
+const ONE: Scenario = world("1 voter, 2 spares", (1, 2, 1), (2, 1, 1));
+const FIVE: Scenario = world("5 voters", (5, 0, 5), (2, 0, 0));
+const FOUR: Scenario = world("4 voters found, 3 wanted", (4, 0, 3), (1, 0, 1));
 const FOUNDING: Scenario = Scenario {
     unstarted: true,
-    ..world("3 founders, 1 of them late, 1 spare", (3, 1, 3), (2, 0, 0))
+    ..world("3 founders, 1 of them late, 1 spare", (3, 1, 3), (1, 0, 0))
 };
+
+/// Smaller worlds for any step at all: there are many more ways to go.
+const THREE_ANY: Scenario = world("3 voters, 1 spare", (3, 1, 3), (2, 0, 0));
+const THREE_CHANGED: Scenario = world("3 voters, 1 spare, spec changed", (3, 1, 3), (0, 2, 0));
+const ONE_ANY: Scenario = world("1 voter, 2 spares", (1, 2, 1), (1, 1, 0));
+
+const ANY: [Scenario; 6] = [THREE_ANY, THREE_CHANGED, ONE_ANY, FIVE, FOUR, FOUNDING];
 
 const ALL: [Scenario; 7] = [
     THREE_AND_A_SPARE,
@@ -114,7 +122,7 @@ fn search(scenario: &Scenario, mode: Mode, bug: Option<Bug>) -> Found {
     let mut search = Search {
         operator: &mut operator,
         liveness: mode == Mode::Real,
-        limit: 30_000_000,
+        limit: 10_000_000,
     };
     search.run(&[scenario.start()])
 }
@@ -188,7 +196,8 @@ fn every_planted_bug_is_caught() {
     ];
     let mut missed = Vec::new();
     for (bug, mode) in planted {
-        let caught = ALL.iter().find_map(|scenario| {
+        let worlds: &[Scenario] = if mode == Mode::Real { &ALL } else { &ANY };
+        let caught = worlds.iter().find_map(|scenario| {
             let found = search(scenario, mode, Some(bug));
             let trace = found.bad?;
             Some((scenario.name, trace, found.states))

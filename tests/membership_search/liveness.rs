@@ -58,8 +58,16 @@ impl Liveness {
         let mut way = Vec::new();
         let mut reached = false;
         let mut words = Vec::new();
+        let mut before = None;
         for _ in 0..LIMIT {
+            self.improve(&mut now, operator);
+            now = quiet(now);
             let key = now.pack();
+            if before == Some(now) {
+                reached = goal(&now);
+                words.push(format!("{now:?}"));
+                break;
+            }
             if let Some(known) = self.known.get(&key) {
                 reached = *known;
                 if !reached {
@@ -68,16 +76,9 @@ impl Liveness {
                 break;
             }
             way.push(key);
-            let before = now;
-            self.improve(&mut now, operator);
-            now = quiet(now);
+            before = Some(now);
             if let Some(event) = operate(&mut now, operator) {
                 words.push(event);
-            }
-            if now == before {
-                reached = goal(&now);
-                words.push(format!("{now:?}"));
-                break;
             }
         }
         for key in way {

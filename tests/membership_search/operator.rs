@@ -401,7 +401,7 @@ fn observation(state: &State) -> u128 {
         delays: 0,
         ..*state
     };
-    key << 35 | (seen.pack() & ((1 << 35) - 1))
+    key << 36 | (seen.pack() & ((1 << 36) - 1))
 }
 
 fn answer(state: &State, machine: u8, list: &[ListedMember]) -> Answer {
@@ -525,6 +525,7 @@ pub fn facts(state: &State) -> Facts {
                 goal: goal(state),
                 ledger: &ledger,
                 pending: pending.as_ref(),
+                called_at: state.in_flight.then_some(now),
                 snapshot: &snapshot,
                 machines: &machines,
                 sees: &sees,

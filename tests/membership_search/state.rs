@@ -139,7 +139,9 @@ pub struct State {
     /// A change of ours was applied and etcd's 5 s view has not caught up with it.
     pub blind: bool,
     pub pending: Option<Op>,
-    /// A call that was given up and may still come through.
+    /// The call of the recorded operation was made a moment ago.
+    pub in_flight: bool,
+    /// A call that got no answer and may still come through.
     pub limbo: Option<Op>,
     /// A fault has happened since that call was sent.
     pub fault_since: bool,
@@ -274,6 +276,7 @@ impl State {
             (u128::from(self.size / 2), 2),
             (u128::from(self.unsettled), 1),
             (u128::from(self.blind), 1),
+            (u128::from(self.in_flight), 1),
             (pack_op(self.pending), 9),
             (pack_op(self.limbo), 9),
             (u128::from(self.fault_since), 1),
@@ -299,6 +302,7 @@ impl State {
         let fault_since = take(1) == 1;
         let limbo = unpack_op(take(9));
         let pending = unpack_op(take(9));
+        let in_flight = take(1) == 1;
         let blind = take(1) == 1;
         let unsettled = take(1) == 1;
         let size = take(2) as u8 * 2 + 1;
@@ -314,6 +318,7 @@ impl State {
             size,
             unsettled,
             blind,
+            in_flight,
             pending,
             limbo,
             fault_since,

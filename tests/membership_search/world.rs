@@ -95,7 +95,7 @@ pub fn successors(state: &State, operator: &mut Operator, next: &mut Vec<Next>) 
         repairs(state, machine, row, operator, next);
         specs(state, machine, row, next);
     }
-    if state.unsettled || state.blind || !views_agree(state) {
+    if state.unsettled || state.blind || state.in_flight || !views_agree(state) {
         next.push((Event::Quiet, Ok(quiet(*state))));
     }
     if state.specs > 0 {
@@ -249,7 +249,8 @@ pub fn starts(
     fresh.late = false;
     match row.kind {
         Kind::Unstarted if state.works() => fresh.kind = Kind::Behind,
-        Kind::VoterUnstarted => fresh.kind = Kind::VoterUnguarded,
+        // A founder's config cannot check before its first start is known: that moment is left out.
+        Kind::VoterUnstarted => fresh.kind = Kind::Voter,
         Kind::Voter | Kind::VoterUnguarded if unchecked => return Some(Err(Bad::Amnesia)),
         Kind::Behind | Kind::CaughtUp if unchecked && state.works() => fresh.kind = Kind::Behind,
         _ => return None,
@@ -309,13 +310,16 @@ fn views_agree(state: &State) -> bool {
     state.all().all(|(_, row)| row.view == true_view(row))
 }
 
-/// Time passes: etcd's view is the truth again, the pause is over.
+/// Time passes: etcd's view is the truth again, the pause is over, calls are past their deadline.
 pub fn quiet(mut state: State) -> State {
     for row in &mut state.machines {
         row.view = true_view(row);
     }
     state.unsettled = false;
     state.blind = false;
+    state.in_flight = false;
+    state.limbo = None;
+    state.fault_since = false;
     state
 }
 
@@ -342,6 +346,7 @@ pub fn act(state: &State, operator: &mut Operator, next: &mut Vec<Next>) {
         Verdict::Abandon => {
             let given_up = State {
                 pending: None,
+                in_flight: false,
                 ..*state
             };
             next.push((Event::Abandoned(op), known(given_up)));
@@ -353,6 +358,7 @@ pub fn act(state: &State, operator: &mut Operator, next: &mut Vec<Next>) {
 /// The list shows it: the ledger knows it, the record goes.
 fn verified(mut state: State, op: Op) -> State {
     state.pending = None;
+    state.in_flight = false;
     if let Op::Add(machine) = op {
         let row = state.at(machine);
         match row.kind {
@@ -390,6 +396,10 @@ fn call(state: &State, op: Op, operator: &mut Operator, next: &mut Vec<Next>) {
     if refused(state, op, asked) {
         return;
     }
+    let state = &State {
+        in_flight: true,
+        ..*state
+    };
     if state.delays > 0 && state.limbo.is_none() {
         let delayed = State {
             limbo: Some(op),
