@@ -97,7 +97,15 @@ pub async fn make(
         before.tried(operation, "no healthy member to make the call through");
         return Ok((observed, before));
     };
+    let began = context.clock.now();
+    context.memories.note_call(&stored, Some(began));
     let called = turn.away(call(&etcd, &through, &operation.step)).await;
+    if called
+        .as_ref()
+        .is_err_and(|error| !error.may_have_happened())
+    {
+        context.memories.note_call(&stored, None);
+    }
     tracing::info!(
         namespace = stored.namespace(),
         name = stored.name_any(),

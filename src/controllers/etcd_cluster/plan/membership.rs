@@ -62,6 +62,7 @@ pub fn membership(
             sees: &observed.sees,
             loss_timeout: loss_timeout(&observed.cluster),
             snapshot_verified_at: observed.snapshot_verified_at,
+            called_at: observed.called_at,
         },
         memory,
     );
