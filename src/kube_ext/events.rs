@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
@@ -52,6 +53,19 @@ impl Events {
     where
         K: Resource<DynamicType = ()>,
     {
+        self.publish_about(object, None, spec).await;
+    }
+
+    /// The same of what something else has to do with `object`. Events are repeats of each other
+    /// only when they are about the same.
+    pub async fn publish_about<K>(
+        &self,
+        object: &K,
+        related: Option<ObjectReference>,
+        spec: &EventSpec,
+    ) where
+        K: Resource<DynamicType = ()>,
+    {
         let event = Event {
             type_: if spec.warning {
                 EventType::Warning
@@ -61,7 +75,7 @@ impl Events {
             reason: spec.reason.to_owned(),
             action: spec.action.to_owned(),
             note: Some(shortened(&spec.note).to_owned()),
-            secondary: None,
+            secondary: related,
         };
         let reference = object.object_ref(&());
         let publish = self.recorder.publish(&event, &reference);

@@ -17,7 +17,8 @@ use serde_json::json;
 use super::field::{CLUSTER, Field, run, token_in};
 use super::operator_ground::until;
 
-const POOLS: usize = 200;
+/// As many as an operator can look at in a few seconds, which is less without optimisation.
+const POOLS: usize = if cfg!(debug_assertions) { 60 } else { 200 };
 /// Every token is replaced after half of it. Not the shortest that is allowed: an operator that
 /// lives for seconds only needs several lives to look at every pool.
 const TTL: &str = "2m";
@@ -91,7 +92,7 @@ async fn kill(field: &Field<'_>, random: &mut StdRng) -> Result<usize> {
     let began = Instant::now();
     let mut kills = 0;
     while began.elapsed() < LONG {
-        let pause = Duration::from_millis(random.random_range(1000..9000));
+        let pause = Duration::from_millis(random.random_range(2000..10_000));
         tokio::time::sleep(pause).await;
         field.restart(Duration::ZERO).await?;
         kills += 1;

@@ -1,8 +1,8 @@
 //! Wrong specs: each is told in words, and nothing is half made.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, ListParams};
+use k8s_openapi::api::core::v1::{Node, Secret};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use seedbed::crd::NodePool;
 use serde_json::json;
@@ -77,8 +77,28 @@ fn wrong_specs_are_told_and_nothing_is_half_made() {
             ensure!(text.contains(words), "{name}: {text}");
             nothing_is_made(field, name).await?;
         }
+        a_control_plane_node_is_no_worker(field).await?;
         two_pools_cannot_have_one_machine(field).await
     });
+}
+
+/// Nor is one that joined by kubeadm, without being listed anywhere.
+async fn a_control_plane_node_is_no_worker(field: &Field<'_>) -> Result<()> {
+    let nodes: Api<Node> = Api::all(field.space.client.clone());
+    let node = serde_json::from_value(json!({"metadata": {
+        "name": "cp-by-hand", "labels": {"node-role.kubernetes.io/control-plane": ""},
+    }}))?;
+    nodes.create(&PostParams::default(), &node).await?;
+    let spec = json!({"machines": [{"name": "cp-by-hand"}]});
+    field.pool("byhand", spec).await?;
+    let text = field
+        .condition("byhand", "Stalled", "True", "InvalidSpec")
+        .await?;
+    ensure!(
+        text.contains("Node \"cp-by-hand\" is a control-plane node"),
+        "{text}"
+    );
+    nothing_is_made(field, "byhand").await
 }
 
 async fn two_pools_cannot_have_one_machine(field: &Field<'_>) -> Result<()> {

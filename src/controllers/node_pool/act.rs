@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -27,6 +27,7 @@ use crate::target;
 use crate::tokens::format::{self, Live};
 use crate::tokens::issue::issue;
 use crate::tokens::plan::{Ensure, renew};
+use crate::tokens::request::Request;
 use crate::tokens::{Approval, SHARED, Stored};
 
 /// Writes of one batch that are under way at the same time.
@@ -218,7 +219,9 @@ impl Actor<'_> {
                 },
             };
             let object = &*self.observed.object;
-            self.context.events.publish(object, &event).await;
+            let events = &self.context.events;
+            let about = Some(reference_to(&request));
+            events.publish_about(object, about, &event).await;
         }
         Ok(())
     }
@@ -230,6 +233,16 @@ impl Actor<'_> {
             self.target.live.remove(&id);
         }
         Ok(())
+    }
+}
+
+fn reference_to(request: &Request) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("certificates.k8s.io/v1".to_owned()),
+        kind: Some("CertificateSigningRequest".to_owned()),
+        name: Some(request.name.clone()),
+        uid: Some(request.uid.clone()),
+        ..ObjectReference::default()
     }
 }
 

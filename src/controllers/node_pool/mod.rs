@@ -198,12 +198,19 @@ async fn connect(
 ) -> Result<Result<kube::Client, String>, Error> {
     let control_plane = observed.control_plane.as_ref();
     let uid = control_plane.and_then(ResourceExt::uid).unwrap_or_default();
-    let reaching = target::reach(&uid, &pool.cluster, ca, context);
-    let client = match turn.away(reaching).await? {
-        Ok(client) => client,
-        Err(why) => {
-            let name = show(&pool.cluster.name);
-            return Ok(Err(format!("an API server of ControlPlane {name}: {why}")));
+    // Only who has to find an API server first lets others go before: else all pools would be half
+    // done before one is.
+    let client = match target::known(&uid, context).await {
+        Some(client) => client,
+        None => {
+            let reaching = target::reach(&uid, &pool.cluster, ca, context);
+            match turn.away(reaching).await? {
+                Ok(client) => client,
+                Err(why) => {
+                    let name = show(&pool.cluster.name);
+                    return Ok(Err(format!("an API server of ControlPlane {name}: {why}")));
+                }
+            }
         }
     };
     let own = observed.object.uid().unwrap_or_default();

@@ -43,6 +43,16 @@ pub struct Target {
     pub taken: BTreeSet<String>,
 }
 
+/// The client that was used last, if its API server is still ready.
+pub async fn known(uid: &str, context: &Context) -> Option<Client> {
+    let client = context.target_client(uid)?;
+    if target::readyz(&client).await.is_ready() {
+        return Some(client);
+    }
+    context.keep_target_client(uid, None);
+    None
+}
+
 /// A client of the first API server that is ready. The inner error is for people.
 pub async fn reach(
     uid: &str,
@@ -50,12 +60,6 @@ pub async fn reach(
     ca: &KeyPair,
     context: &Context,
 ) -> Result<Result<Client, String>, Error> {
-    if let Some(client) = context.target_client(uid) {
-        if target::readyz(&client).await.is_ready() {
-            return Ok(Ok(client));
-        }
-        context.keep_target_client(uid, None);
-    }
     let identity = context.target_identity(uid, ca).await?;
     let mut why = "no machine serves".to_owned();
     for machine in &control_plane.machines {

@@ -38,7 +38,7 @@ impl<'a> Members<'a> {
             let name = name.as_str();
             let let_in = admitted.is_some_and(|admitted| admitted.contains_key(name));
             let foreign = pool_of(node).is_some() && !own(node);
-            if foreign {
+            if foreign || is_control_plane_node(node) {
                 if wanted.contains(name) {
                     members.problems.push(foreign_node(name, node));
                 }
@@ -89,14 +89,27 @@ fn wanted<'a>(facts: &Facts<'a>) -> BTreeSet<&'a str> {
     }
 }
 
+/// kubeadm's mark: it may be one that nobody listed.
+fn is_control_plane_node(node: &Node) -> bool {
+    let labels = node.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.contains_key("node-role.kubernetes.io/control-plane"))
+}
+
 fn foreign_node(name: &str, node: &Node) -> Problem {
+    let message = match pool_of(node) {
+        Some(pool) => format!(
+            "Node {} belongs to NodePool {}; take it out there, or choose another name",
+            show(name),
+            show(pool)
+        ),
+        None => format!(
+            "Node {} is a control-plane node; a worker needs a name of its own",
+            show(name)
+        ),
+    };
     Problem {
         path: format!("spec.machines[{name}].name"),
         reason: ProblemReason::InvalidSpec,
-        message: format!(
-            "Node {} belongs to NodePool {}; take it out there, or choose another name",
-            show(name),
-            show(pool_of(node).unwrap_or_default())
-        ),
+        message,
     }
 }
