@@ -256,6 +256,3 @@ fn slot_of<'a>(round: &'a Round<'_>, machine: Option<&String>) -> Option<&'a Rec
         .iter()
         .find(|slot| Some(&slot.machine) == machine)
 }
-
-#[cfg(test)]
-mod tests;

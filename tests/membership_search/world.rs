@@ -442,7 +442,7 @@ fn rows(state: &State) -> Vec<Row> {
                 View::Fresh => Link::Fresh,
                 View::Steady => Link::Steady,
             },
-            matches: row.kind.caught_up(),
+            matches: row.kind.votes() || row.kind.caught_up(),
         })
         .collect()
 }

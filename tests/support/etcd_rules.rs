@@ -99,7 +99,7 @@ pub fn promote(rows: &[Row], id: u64) -> Result<(), Refusal> {
         .iter()
         .find(|row| row.id == id)
         .ok_or(Refusal::NotFound)?;
-    if row.learner && !row.matches {
+    if !row.matches {
         return Err(Refusal::NotInSync);
     }
     // The promoted one is counted a second time when it votes already, as etcd does.
