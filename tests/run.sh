@@ -86,10 +86,13 @@ run_group() { # name, target...
         if [ "$target" = lib ]; then arguments+=(--lib); else arguments+=(--test "$target"); fi
     done
     say "$name: $*"
-    # Millions of states: minutes instead of an hour.
-    if [ "$name" = search ]; then arguments+=(--release); fi
-    local status=0
-    cargo test --locked --no-fail-fast "${arguments[@]}" 2>&1 | tee "$log" || status=$?
+    local status=0 how=(env)
+    if [ "$name" = search ]; then
+        # Millions of states: minutes instead of an hour. It need not be small.
+        arguments+=(--release)
+        how+=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16)
+    fi
+    "${how[@]}" cargo test --locked --no-fail-fast "${arguments[@]}" 2>&1 | tee "$log" || status=$?
     local counts
     counts=$(awk '/^test result: / { for (i = 1; i < NF; i++) {
             if ($(i + 1) == "passed;") p += $i
