@@ -194,19 +194,17 @@ fn a_lost_machine_is_replaced_and_a_healthy_leader_released() {
         // It comes back with its old disk, and stays out.
         machines[1].boot()?;
 
-        release_the_leader(&cluster, &machines[1])?;
+        release_the_leader(&cluster)?;
         tell_decisions(&cluster)?;
         operator.process().stop()
     });
 }
 
 /// The leader's machine is to go; cp-2, imaged anew, takes its place.
-fn release_the_leader(cluster: &Cluster<'_>, old: &Arc<Machine>) -> Result<()> {
+fn release_the_leader(cluster: &Cluster<'_>) -> Result<()> {
     let (name, machine) = leader(cluster)?;
     let writer = Writer::begin(cluster)?;
     std::thread::sleep(Duration::from_secs(2));
-    let refused = old.journal("kubelet");
-    drop(refused);
     annotate(
         cluster,
         &machine,
