@@ -416,3 +416,6 @@ impl fmt::Display for Held {
         write!(f, "{} holds \"{}\": {}", self.by, self.step, self.why)
     }
 }
+
+#[cfg(test)]
+mod tests;
