@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::membership::{Departed, Goal, Marks, Operation, Outcome, Outlook, Role, plan};
+use crate::membership::{
+    Candidate, Departed, Goal, Marks, Operation, Outcome, Outlook, Role, plan,
+};
 
 fn machine(number: u64) -> Candidate {
     Candidate {
