@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::etcd;
-use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, Site, machine, soak, tell};
+use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, machine, soak, tell};
 use crate::testbed::machine::Machine;
 use crate::testbed::stage::{NAMESPACE, condition_of, wait};
 use crate::writer::Writer;
