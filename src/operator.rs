@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kube::Config;
+use tokio::task::JoinSet;
 
 use crate::controllers::{self, context::Context};
 use crate::kube_ext::events::Events;
@@ -65,14 +66,22 @@ pub async fn run(settings: Settings) -> Result<(), OperatorError> {
             leadership,
         );
         let namespaces = settings.watched();
+        let mut running = JoinSet::new();
         let led = elector
             .lead(&shutdown, || {
                 metrics.leading(true);
-                controllers::run(context, &namespaces, settings.concurrency, shutdown.clone())
+                controllers::run(
+                    &mut running,
+                    context,
+                    &namespaces,
+                    settings.concurrency,
+                    shutdown.clone(),
+                )
             })
             .await;
         metrics.leading(false);
         shutdown.cancel();
+        running.shutdown().await;
         led?;
     }
     if let Ok(served) = serving.await {

@@ -43,6 +43,10 @@ where
     if stored != Some(status) {
         let name = object.name_any();
         let mut metadata = json!({ "name": name });
+        // What is known of an object that is gone is never written on its successor of that name.
+        if let Some(uid) = object.uid() {
+            metadata["uid"] = json!(uid);
+        }
         // Never null: for the API server that is a version, which no object has.
         if let (Fence::ResourceVersion, Some(version)) = (fence, object.resource_version()) {
             metadata["resourceVersion"] = json!(version);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -20,6 +19,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -149,36 +149,33 @@ impl Reconciled for NodePool {
 
 /// Runs all controllers in these namespaces until `shutdown`, then lets running reconciles end.
 ///
-/// When a controller ends by itself, which it never should, the others are stopped too.
+/// When a controller ends by itself, which it never should, the others are stopped too. Whoever
+/// drops this early, as when leadership is lost, has to shut `running` down: kube's controllers
+/// panic when the runtime goes away under them.
 pub async fn run(
+    running: &mut JoinSet<()>,
     context: Arc<Context>,
     namespaces: &[String],
     concurrency: u16,
     shutdown: CancellationToken,
 ) {
-    let mut running = FuturesUnordered::new();
     for namespace in namespaces {
         let (context, shutdown) = (&context, &shutdown);
-        running.push(tokio::spawn(drive::<ControlPlane>(
+        running.spawn(drive::<ControlPlane>(
             context,
             namespace,
             concurrency,
             shutdown,
-        )));
-        running.push(tokio::spawn(drive::<EtcdCluster>(
+        ));
+        running.spawn(drive::<EtcdCluster>(
             context,
             namespace,
             concurrency,
             shutdown,
-        )));
-        running.push(tokio::spawn(drive::<NodePool>(
-            context,
-            namespace,
-            concurrency,
-            shutdown,
-        )));
+        ));
+        running.spawn(drive::<NodePool>(context, namespace, concurrency, shutdown));
     }
-    while let Some(ended) = running.next().await {
+    while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a controller died");
         }

@@ -26,8 +26,8 @@ use crate::pki::{Ca, secret_names};
 /// Everything that the plan stands on.
 #[derive(Debug)]
 pub struct Observed {
-    /// Read from the API server in this reconcile as long as the ledger is incomplete, else the
-    /// watched copy. What follows from an old copy is never stored, so never done: the status is
+    /// Read from the API server in this reconcile until the founding is known to be on record
+    /// twice, else the watched copy. What follows from an old copy is never stored, so never done: the status is
     /// written under the version that was read.
     pub cluster: Arc<EtcdCluster>,
     /// The ledger ConfigMap.
@@ -48,6 +48,8 @@ pub struct Observed {
     pub marks: BTreeMap<String, Mark>,
     /// When a snapshot of the only voter was last verified by this process.
     pub snapshot_verified_at: Option<Timestamp>,
+    /// When this process last made the call of the recorded operation, unless etcd refused it.
+    pub called_at: Option<Timestamp>,
     /// Why the members could not be asked at all.
     pub unasked: Option<String>,
 }
@@ -92,8 +94,8 @@ pub async fn observe(
     turn: &mut Turn,
     context: &Context,
 ) -> Result<Observed, Error> {
-    let known = context.mirrors.known(&watched);
-    let (cluster, mirror) = match known.filter(|_| ledger_settled(&watched)) {
+    let known = context.mirrors.known(&watched, context.clock.monotonic());
+    let (cluster, mirror) = match known.filter(|_| is_founded(&watched)) {
         Some(record) => (watched, Mirror::Agrees(record)),
         None => {
             let cluster = live(&watched, context).await?;
@@ -111,6 +113,7 @@ pub async fn observe(
         sees: BTreeMap::new(),
         marks: BTreeMap::new(),
         snapshot_verified_at: context.memories.snapshot_verified_at(&cluster),
+        called_at: context.memories.called_at(&cluster),
         unasked: None,
         cluster,
         mirror,
@@ -131,6 +134,7 @@ impl Observed {
         context: &Context,
     ) -> Result<Self, Error> {
         let mut again = Self {
+            called_at: context.memories.called_at(&cluster),
             cluster: Arc::new(cluster),
             asked_at: context.clock.now(),
             ..self
@@ -194,10 +198,8 @@ impl Observed {
     }
 }
 
-fn ledger_settled(cluster: &EtcdCluster) -> bool {
-    cluster.status.as_ref().is_some_and(|status| {
-        status.cluster_id.is_some() && status.ledger.as_ref().is_some_and(|l| l.founding.is_some())
-    })
+fn is_founded(cluster: &EtcdCluster) -> bool {
+    read::founded(Some(cluster)).is_some()
 }
 
 /// The ledger of the status, else what the ConfigMap keeps of it.
