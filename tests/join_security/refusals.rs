@@ -130,7 +130,7 @@ async fn refused(field: &Field<'_>, cases: Vec<Case>) -> Result<()> {
                 .any(|(kind, note)| kind == "JoinRefused" && note.starts_with(&words))
         };
         let all = sent.iter().all(|(name, reason)| told(name, reason));
-        Ok(all.then(|| events.len()))
+        Ok(all.then_some(events.len()))
     })
     .await?;
     println!(

@@ -336,3 +336,67 @@ pub fn requeue(progress: &Progress, quiet: Duration, now: Timestamp) -> Duration
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::conditions::is_true;
+    use serde_json::json;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn waiting_for(machine: &str, next_due: Option<Timestamp>) -> Progress {
+        Progress::Live(Box::new(Live {
+            joined: BTreeMap::new(),
+            missing: BTreeMap::from([(machine.to_owned(), Some(at(1000)))]),
+            leaving: BTreeMap::new(),
+            revisions: BTreeMap::new(),
+            next_due,
+            problems: Vec::new(),
+        }))
+    }
+
+    #[test]
+    fn a_machine_that_may_come_is_looked_for_and_its_token_renewed_in_time() {
+        let quiet = Duration::from_secs(3600);
+        let look = |due: Option<i64>| requeue(&waiting_for("w-1", due.map(at)), quiet, at(100));
+        assert_eq!(look(None), ATTENTIVE);
+        assert_eq!(look(Some(900)), ATTENTIVE);
+        assert!(look(Some(105)) < Duration::from_secs(6));
+        assert!(look(Some(50)) < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_token_that_expires_while_the_target_is_silent_is_told() {
+        let mut pool: NodePool = serde_json::from_value(json!({
+            "apiVersion": "seedbed.dev/v1alpha1",
+            "kind": "NodePool",
+            "metadata": {"name": "workers", "namespace": "clusters", "generation": 1},
+            "spec": {"controlPlaneRef": {"name": "prod"}, "machines": [{"name": "w-1"}]},
+        }))
+        .unwrap();
+        pool.status = Some(NodePoolStatus {
+            machines: vec![WorkerStatus {
+                name: "w-1".to_owned(),
+                token_expiry: Some(spelt(at(1000))),
+                ..WorkerStatus::default()
+            }],
+            ..NodePoolStatus::default()
+        });
+        let (live, _) = status(&pool, None, &waiting_for("w-1", None), at(10));
+        assert!(is_true(&live.conditions, TOKENS_VALID));
+        assert!(is_true(&live.conditions, RECONCILING));
+        assert!(!is_true(&live.conditions, READY));
+        let status_at = |second| {
+            let mut pool = pool.clone();
+            let stored = pool.status.get_or_insert_default();
+            stored.conditions = live.conditions.clone();
+            let silent = Progress::Awaiting(Reason::AwaitingControlPlane, "an API server".into());
+            status(&pool, None, &silent, at(second)).0.conditions
+        };
+        assert!(is_true(&status_at(999), TOKENS_VALID), "it still holds");
+        assert!(!is_true(&status_at(1000), TOKENS_VALID));
+    }
+}
