@@ -13,6 +13,7 @@ group cloud-init  cloud_init_schema
 group kubeadm     pki_oracle kubeadm_files_oracle kubeadm_objects_oracle
 group api-server  crd_admission lease chart target_apply
 group operator    operator_seed operator_seed_faults status_cli
+group etcd        etcd_live
 group testbed     testbed_selftest testbed_interrupt testbed_machines
 group machines    machine_config_boots
 group e2e         e2e
