@@ -24,7 +24,7 @@ use crate::sight::{Listed, Said, Sight};
 use crate::testbed::netns;
 
 const CALL: Duration = Duration::from_secs(1);
-const ROUND: Duration = Duration::from_millis(250);
+const ROUND: Duration = Duration::from_millis(400);
 const REGISTER: &str = "register";
 const WRITES: &str = "writes/";
 
@@ -285,7 +285,6 @@ async fn said(client: &mut Client, sight: &Sight, newest: i64) -> Result<Said> {
         member_id,
         leader: status.leader(),
         index: status.raft_index(),
-        version: status.version().to_owned(),
         learner: status.is_learner(),
         list,
     })

@@ -65,11 +65,6 @@ impl Journal {
             .count()
     }
 
-    /// Every decision that was ever told, with its facts.
-    pub fn decisions(&self) -> Vec<String> {
-        self.lock().decisions.clone()
-    }
-
     /// Status of a condition, and its reason and message.
     pub fn condition(&self, kind: &str) -> Option<(String, String)> {
         let noted = self.lock();

@@ -39,7 +39,6 @@ pub struct Said {
     pub member_id: u64,
     pub leader: u64,
     pub index: u64,
-    pub version: String,
     pub learner: bool,
     /// Its list behind a linearizable read.
     pub list: Option<Vec<Listed>>,
@@ -75,7 +74,7 @@ pub struct Seen {
     longest_gap: Duration,
     /// Pause between two writes.
     pub pause: Duration,
-    /// What the end has to find: set while the scenario itself has taken the data away.
+    /// Bytes added to each write.
     pub payload: usize,
 }
 
@@ -99,7 +98,7 @@ impl Sight {
             acknowledged: BTreeMap::new(),
             last_ack: None,
             longest_gap: Duration::ZERO,
-            pause: Duration::from_millis(100),
+            pause: Duration::from_millis(150),
             payload: 0,
         })))
     }

@@ -23,7 +23,7 @@ use crate::operator::Operator;
 use crate::operator_ground::{Ground, Space};
 use crate::proxy::{Late, Proxy};
 use crate::sight::{Listed, Sight};
-use crate::testbed::build::Component;
+use crate::testbed::build::{self, Component};
 use crate::user_data;
 
 /// Name of the ControlPlane in each namespace.
@@ -31,6 +31,8 @@ pub const NAME: &str = "c";
 /// Where operators are on the network (`operator_ground`).
 pub const SEED: Ipv4Addr = Ipv4Addr::new(198, 18, 255, 1);
 const CLIENTS: Ipv4Addr = Ipv4Addr::new(198, 18, 255, 2);
+/// What connections say would be most of the log, and of the work.
+const LOG: [&str; 2] = ["--log-filter", "info,seedbed=debug"];
 const POLL: Duration = Duration::from_millis(100);
 
 /// What all scenarios share.
@@ -42,6 +44,9 @@ pub struct Field {
 
 impl Field {
     pub fn new() -> Result<Self> {
+        for component in [Component::Etcd, Component::Etcd36] {
+            build::ensure(component)?;
+        }
         let ground = Ground::bare("live")?;
         let clients = ground.network.attach("clients", CLIENTS)?;
         let netns = ground.seed.netns().context("a netns")?;
@@ -90,7 +95,6 @@ pub struct Trial<'f> {
     pub journal: Arc<Journal>,
     credentials: Option<Credentials>,
     checker: Option<Checker>,
-    pub began: Instant,
 }
 
 impl<'f> Trial<'f> {
@@ -113,7 +117,6 @@ impl<'f> Trial<'f> {
             operators: Vec::new(),
             credentials: None,
             checker: None,
-            began: Instant::now(),
         })
     }
 
@@ -162,7 +165,7 @@ impl<'f> Trial<'f> {
 
     /// Another replica, or the same again after [`Trial::kill_operator`].
     pub async fn start_operator(&mut self, replica: &str) -> Result<()> {
-        let operator = Operator::start(&self.space, replica, &[]).await?;
+        let operator = Operator::start(&self.space, replica, &LOG).await?;
         self.sight.note(format!("operator {replica} started"));
         self.operators.push(operator);
         Ok(())
@@ -178,7 +181,7 @@ impl<'f> Trial<'f> {
         let late = Late::start(server.parse()?, late).await?;
         let altered = kubeconfig.with_extension("late");
         std::fs::write(&altered, text.replace(&server, &late.address().to_string()))?;
-        let operator = Operator::start_by(&self.space, replica, &altered, &[])?;
+        let operator = Operator::start_by(&self.space, replica, &altered, &LOG)?;
         self.sight
             .note(format!("operator {replica} started, its watches are late"));
         self.operators.push(operator);

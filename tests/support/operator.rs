@@ -52,8 +52,10 @@ impl Operator {
             .args(["operator", "--namespace", &space.name])
             .args(["--replica-name", replica])
             .args(["--health-address", &health.to_string()])
-            .args(["--log-filter", "debug"])
             .args(args);
+        if !args.contains(&"--log-filter") {
+            command.args(["--log-filter", "debug"]);
+        }
         let how = Spawn {
             netns: space.ground.seed.netns().map(str::to_owned),
             grace: STOP_LIMIT,
