@@ -181,9 +181,12 @@ fn settled(
         .conditions
         .iter()
         .find(|c| c.type_ == MEMBERSHIP_SETTLED);
-    if let Some(said) = said.filter(|said| membership.is_unsure() && said.status == "False") {
+    // One round that shows too little is no news.
+    let shaky = membership.facts.members.is_none() && plan.healthy >= quorum(plan.voters);
+    if let Some(said) = said.filter(|_| shaky || membership.is_unsure()) {
         conditions.adopt(MEMBERSHIP_SETTLED, said);
-        return Some((Reason::MembershipChanging, said.message.clone()));
+        let changing = said.status == "False";
+        return changing.then(|| (Reason::MembershipChanging, said.message.clone()));
     }
     let reason = if membership.is_changing() {
         Reason::MembershipChanging
