@@ -60,12 +60,6 @@ pub fn catalogue() {
         .chain(&walks)
         .filter(|e| e.row.seen.is_err())
         .collect();
-    for ended in &failed {
-        say(&format!(
-            "live {}: {:?}\n{}",
-            ended.row.fault, ended.row.seen, ended.report
-        ));
-    }
     let names: Vec<String> = failed
         .iter()
         .map(|ended| format!("{} {}", ended.row.number, ended.row.fault))
@@ -98,7 +92,7 @@ fn run(jobs: VecDeque<Job>) -> Result<Vec<Ended>> {
                     let one = play(&field, &job);
                     let verdict = match &one.row.seen {
                         Ok(seen) => format!("pass: {seen}"),
-                        Err(why) => format!("FAIL: {why}"),
+                        Err(why) => format!("FAIL: {why}\n{}", one.report),
                     };
                     say(&format!(
                         "live [{:4} s] {} {} ({} s, etcd {}, {} writes): {verdict}",
