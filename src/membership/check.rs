@@ -90,8 +90,9 @@ pub fn identity(step: &Step, facts: &Facts) -> Result<(), String> {
         return Err(why.clone());
     }
     let known = |id: &MemberId| {
-        let member = facts.member(*id);
-        hold(member.is_none_or(|member| member.machine.is_none()), || {
+        let ours =
+            |member: &Member| member.machine.is_some() || !(member.started || member.votes());
+        hold(!facts.member(*id).is_some_and(ours), || {
             format!("member {id} is not listed, or belongs to no machine of the ledger")
         })
     };
@@ -311,8 +312,15 @@ pub fn unstarted(step: &Step, facts: &Facts) -> Result<(), String> {
     )
 }
 
-/// I9.
+/// I9. A learner votes only once its machine can no longer start it on an empty disk: from then on
+/// what it has acknowledged counts.
 pub fn amnesia(step: &Step, facts: &Facts) -> Result<(), String> {
+    if let Step::Promote { id, machine } = step {
+        let unguarded = facts.member(*id).is_some_and(|member| !member.guarded);
+        return hold(unguarded, || {
+            format!("the config of machine {machine} does not check its disk yet")
+        });
+    }
     let Step::AddLearner { machine, .. } = step else {
         return Ok(());
     };

@@ -189,6 +189,7 @@ fn member(listed: &Listed<'_>, snapshot: &Snapshot, round: &Round<'_>, memory: &
             Role::Voter
         },
         started: listed.started,
+        guarded: listed.guarded,
         machine: listed.machine.clone(),
         failure_domain: wanted.and_then(|machine| machine.failure_domain.clone()),
         loss: loss::loss(listed, wanted, snapshot, round, memory),

@@ -50,6 +50,8 @@ pub struct Member {
     pub role: Role,
     /// It has published its name or its client URLs.
     pub started: bool,
+    /// What is published for its machine refuses to start it on an empty disk (I9).
+    pub guarded: bool,
     /// Its machine, by ledger ID and peer URL (I8). Its entry may be gone from the inventory.
     pub machine: Option<String>,
     pub failure_domain: Option<String>,

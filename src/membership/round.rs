@@ -56,6 +56,8 @@ pub struct RecordedMember {
     pub peer_url: String,
     /// Known from the first list it was seen in.
     pub id: Option<MemberId>,
+    /// The machine config that is published for it refuses to start it on an empty disk (I9).
+    pub guarded: bool,
     /// Since when it and its machine were silent, as an earlier process wrote down.
     pub silent_since: Option<Timestamp>,
 }

@@ -313,7 +313,10 @@ fn publish(facts: &Facts<'_>, state: &PkiState, pki: ClusterPki, founding: &Foun
             Err(problem) => problems.push(problem),
             Ok(config) => {
                 let name = secret_names::machine_config(&control_plane.name, &machine.name);
-                let desired = maker.machine_config(name.clone(), machine.name.as_str(), &config);
+                let mut members = founding.members.iter();
+                let member = members.find(|member| member.machine == machine.name.as_str());
+                let desired =
+                    maker.machine_config(name.clone(), machine.name.as_str(), &config, member);
                 revisions.insert(machine.name.to_string(), config.revision);
                 let stored = facts.observed.secrets.get(&name);
                 if !stored.is_some_and(|stored| in_place(stored, &desired)) {

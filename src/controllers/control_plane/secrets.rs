@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::ResourceExt;
 
 use crate::controllers::names;
-use crate::domain::ControlPlane;
+use crate::domain::{ControlPlane, Member};
 use crate::machine_config::MachineConfig;
 use crate::pki::secret_names::VALUE;
 use crate::pki::state::SecretData;
@@ -46,7 +47,13 @@ impl SecretMaker<'_> {
     }
 
     /// The Secret that a machine boots from.
-    pub fn machine_config(&self, name: String, machine: &str, config: &MachineConfig) -> Secret {
+    pub fn machine_config(
+        &self,
+        name: String,
+        machine: &str,
+        config: &MachineConfig,
+        member: Option<&Member>,
+    ) -> Secret {
         let data = data([
             (VALUE, config.user_data.as_slice()),
             ("format", config.format.as_bytes()),
@@ -60,6 +67,11 @@ impl SecretMaker<'_> {
             ),
             (names::ANNOTATION_FILES.to_owned(), files),
         ]));
+        // Before a learner votes, this must be seen to be published (I9). Founders vote anyway.
+        if let Some(kept) = member.filter(|member| member.added && member.started) {
+            let key = names::ANNOTATION_KEEPS_DATA_OF.to_owned();
+            secret.annotations_mut().insert(key, kept.name.clone());
+        }
         secret
     }
 }

@@ -82,6 +82,8 @@ pub struct Mark {
     pub lost: Option<String>,
     /// It shall be taken away or imaged anew; why.
     pub release_requested: Option<String>,
+    /// The member that its published config does not start on an empty disk.
+    pub keeps_data_of: Option<String>,
 }
 
 /// Reads all of it.

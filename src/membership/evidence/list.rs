@@ -17,6 +17,7 @@ pub(super) struct Listed<'a> {
     pub peer_url: String,
     pub is_learner: bool,
     pub started: bool,
+    pub guarded: bool,
     pub machine: Option<String>,
     /// What it said; absent when it was not asked.
     pub view: Option<&'a MemberView>,
@@ -102,6 +103,9 @@ fn stranger(snapshot: &Snapshot, round: &Round<'_>) -> Option<Freeze> {
                 view.name, member.id, slot.machine, slot.peer_url
             ),
             None if added_by_us(member, round) => return None,
+            // Left over from a call that came through after it was given up: it is removed like
+            // every learner that does not start (I14).
+            None if member.is_learner && member.unstarted() => return None,
             None => format!(
                 "{} lists member {} ({}) at {urls}, which is in no slot of the ledger: remove it \
                  with etcdctl if it does not belong here",
@@ -153,6 +157,7 @@ pub(super) fn matched<'a>(
             peer_url: member.peer_urls.first().cloned().unwrap_or_default(),
             is_learner: member.is_learner,
             started: !member.unstarted(),
+            guarded: slot.is_some_and(|slot| slot.guarded),
             view: snapshot.members.iter().find(answers_for_it),
             machine,
         }

@@ -47,7 +47,8 @@ pub(super) fn loss(
     memory: &Memory,
 ) -> Option<Loss> {
     let seen = memory.members.get(&listed.id)?;
-    let silent = past(round.now, seen.silent_since, CONFIRMED_GRACE);
+    let unseen = unseen(listed, round);
+    let silent = past(round.now, seen.silent_since, CONFIRMED_GRACE) && unseen;
     let Some(machine) = wanted else {
         return silent.then(|| Loss::TakenOut(taken_out(listed)));
     };
@@ -61,6 +62,7 @@ pub(super) fn loss(
     }
     if let Some(why) = &machine.marks.release_requested
         && past(round.now, seen.dark_since, CONFIRMED_GRACE)
+        && unseen
     {
         return Some(Loss::TakenOut(format!("its release is requested ({why})")));
     }
@@ -70,15 +72,19 @@ pub(super) fn loss(
     silence(listed, round, memory)
 }
 
-/// Silence alone is enough after `nodeLoss.timeout`, watched to its end by this process, and only
-/// if the other members do not see it either: else it is the seed's way to it that is broken.
+/// A member was asked whom it is connected to, and none sees this one. If one does, it is the seed's
+/// way to it that is broken.
+fn unseen(listed: &Listed<'_>, round: &Round<'_>) -> bool {
+    round.sees.keys().any(|id| *id != listed.id)
+        && !round.sees.values().any(|peers| peers.contains(&listed.id))
+}
+
+/// Silence alone is enough after `nodeLoss.timeout`, watched to its end by this process.
 fn silence(listed: &Listed<'_>, round: &Round<'_>, memory: &Memory) -> Option<Loss> {
     let since = memory.members.get(&listed.id)?.dark_since?;
     let watched = past(round.now, memory.watching_since, CONFIRMED_GRACE);
-    let asked = round.sees.keys().any(|id| *id != listed.id);
-    let seen = round.sees.values().any(|peers| peers.contains(&listed.id));
     let long = elapsed(round.now, since) >= round.loss_timeout;
-    (long && watched && asked && !seen).then(|| Loss::Silent {
+    (long && watched && unseen(listed, round)).then(|| Loss::Silent {
         since: at(since),
         too_soon: round.ledger.last_loss_removal.and_then(|last| {
             let together = since <= last;

@@ -19,12 +19,14 @@ use crate::membership::{
 const LOSS_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The ledger, parsed.
-pub fn recorded(status: &EtcdClusterStatus, ledger: &Ledger) -> Recorded {
+pub fn recorded(observed: &Observed, status: &EtcdClusterStatus, ledger: &Ledger) -> Recorded {
     let silent_since = |name: &str| -> Option<Timestamp> {
         let row = status.members.iter().find(|row| row.name == name)?;
         row.silent_since.as_ref()?.parse().ok()
     };
+    let kept = |machine: &str| observed.marks.get(machine)?.keeps_data_of.as_ref();
     let members = read::members(ledger).map(|member| RecordedMember {
+        guarded: kept(&member.slot.machine) == Some(&member.name),
         machine: member.slot.machine.clone(),
         peer_url: member.peer_url,
         id: member_id(member.slot.member_id.as_deref()),
@@ -207,10 +209,10 @@ pub fn seconds(now: Timestamp) -> String {
 
 /// What an annotation of a machine-config Secret says of its machine.
 pub fn mark(annotations: &std::collections::BTreeMap<String, String>) -> Mark {
+    let said = |key: &str| annotations.get(key).cloned();
     Mark {
-        lost: annotations.get(names::ANNOTATION_MACHINE_LOST).cloned(),
-        release_requested: annotations
-            .get(names::ANNOTATION_RELEASE_REQUESTED)
-            .cloned(),
+        lost: said(names::ANNOTATION_MACHINE_LOST),
+        release_requested: said(names::ANNOTATION_RELEASE_REQUESTED),
+        keeps_data_of: said(names::ANNOTATION_KEEPS_DATA_OF),
     }
 }

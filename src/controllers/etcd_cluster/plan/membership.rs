@@ -49,7 +49,7 @@ pub fn membership(
 ) -> Result<Membership, String> {
     let operation = status.pending_operation.as_ref().map(operation);
     let operation = operation.transpose()?;
-    let before = recorded(status, ledger);
+    let before = recorded(observed, status, ledger);
     let facts = evidence(
         &Round {
             asked_at: observed.asked_at,
