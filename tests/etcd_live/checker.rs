@@ -24,7 +24,7 @@ use crate::sight::{Listed, Said, Sight};
 use crate::testbed::netns;
 
 const CALL: Duration = Duration::from_secs(1);
-const ROUND: Duration = Duration::from_millis(400);
+const ROUND: Duration = Duration::from_millis(800);
 const REGISTER: &str = "register";
 const WRITES: &str = "writes/";
 
@@ -110,7 +110,7 @@ impl Drop for Checker {
     }
 }
 
-/// A connection a member, kept while it works.
+/// A connection a member; it connects again by itself.
 struct Clients<'a> {
     credentials: &'a Credentials,
     open: BTreeMap<Ipv4Addr, Client>,
@@ -181,7 +181,6 @@ async fn write(credentials: &Credentials, sight: &Sight) {
                     known = revision;
                 }
                 Ok(Err(_)) | Err(_) => {
-                    clients.open.remove(&member);
                     preferred += 1;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -262,13 +261,7 @@ async fn ask(
         };
         said(&mut client, sight, newest).await
     });
-    match answer.await {
-        Ok(Ok(said)) => Some((member, said)),
-        Ok(Err(_)) | Err(_) => {
-            clients.lock().await.open.remove(&member);
-            None
-        }
-    }
+    Some((member, answer.await.ok()?.ok()?))
 }
 
 async fn said(client: &mut Client, sight: &Sight, newest: i64) -> Result<Said> {

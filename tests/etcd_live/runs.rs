@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -14,8 +14,9 @@ use crate::trial::{Field, Trial, Version};
 use crate::walks;
 
 /// How many run at the same time, unless `SEEDBED_LIVE_PARALLEL` says otherwise: with their
-/// members, about 40 etcd processes.
-const PARALLEL: usize = 12;
+/// members, about 30 etcd processes.
+const PARALLEL: u32 = 8;
+const STAGGER: Duration = Duration::from_secs(3);
 /// Characters of a failure's report that are printed.
 const REPORT: usize = 24_000;
 
@@ -77,7 +78,7 @@ fn run(jobs: VecDeque<Job>) -> Result<Vec<Ended>> {
     let parallel = parallel
         .and_then(|text| text.parse().ok())
         .unwrap_or(PARALLEL);
-    let field = Field::new()?;
+    let field = &Field::new()?;
     let began = Instant::now();
     let (jobs, ended) = (Mutex::new(jobs), Mutex::new(Vec::new()));
     let next = || {
@@ -86,10 +87,13 @@ fn run(jobs: VecDeque<Job>) -> Result<Vec<Ended>> {
             .pop_front()
     };
     std::thread::scope(|scope| {
-        for _ in 0..parallel {
-            scope.spawn(|| {
+        for place in 0..parallel {
+            let (jobs_ended, next) = (&ended, &next);
+            scope.spawn(move || {
+                // Not all clusters are founded at once.
+                std::thread::sleep(place * STAGGER);
                 while let Some(job) = next() {
-                    let one = play(&field, &job);
+                    let one = play(field, &job);
                     let verdict = match &one.row.seen {
                         Ok(seen) => format!("pass: {seen}"),
                         Err(why) => format!("FAIL: {why}\n{}", one.report),
@@ -103,7 +107,7 @@ fn run(jobs: VecDeque<Job>) -> Result<Vec<Ended>> {
                         one.row.version,
                         one.row.writes
                     ));
-                    ended
+                    jobs_ended
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(one);

@@ -98,7 +98,7 @@ impl Sight {
             acknowledged: BTreeMap::new(),
             last_ack: None,
             longest_gap: Duration::ZERO,
-            pause: Duration::from_millis(150),
+            pause: Duration::from_millis(250),
             payload: 0,
         })))
     }
