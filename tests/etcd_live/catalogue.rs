@@ -40,7 +40,7 @@ pub fn all() -> Vec<Case> {
         6 V37 "a learner never starts" => "removed after 5 min, the next machine gets its turn" joining::a_learner_never_starts;
         33 V37 "all three machines are taken out of the spec at once" => "one at a time, each replaced first" replacement::all_three_are_replaced;
         29 V36 "four voters during a replacement, one of them dies" => "the dead one is removed" replacement::a_fourth_voter_dies;
-        32 V37 "the only machine is replaced, the spec put back after 6 s" => "the original voter survives" replacement::the_only_machine_is_replaced_and_put_back;
+        32 V37 "the only machine is replaced, put back 6 s after the new one's learner was added" => "the original voter survives" replacement::the_only_machine_is_replaced_and_put_back;
         40 V37 "watches of the seed come 60 s late" => "no second removal" operator::watches_are_late;
         30 V37 "two of five for good" => "remove, settle, remove, add, add" loss::two_of_five;
         5 V36 "a learner is killed when it has caught up" => "never promoted, evicted" joining::a_learner_dies_when_it_has_caught_up;

@@ -294,6 +294,11 @@ async fn linearizable(client: &mut Client, sight: &Sight, newest: i64) -> Result
             "a read that began after revision {newest} was acknowledged returned revision {revision}"
         ));
     }
+    members(client).await
+}
+
+/// The list of members as this one has it.
+async fn members(client: &mut Client) -> Result<Vec<Listed>> {
     let list = client.member_list().await?;
     let mut list: Vec<Listed> = list
         .members()
@@ -308,6 +313,36 @@ async fn linearizable(client: &mut Client, sight: &Sight, newest: i64) -> Result
         .collect();
     list.sort();
     Ok(list)
+}
+
+/// Waits, from a client's place on the network, until one member has a list like that; looks often
+/// enough to see a change long before its reply has arrived, when replies are held back.
+pub fn wait_for_list(
+    netns: &str,
+    credentials: &Credentials,
+    at: &BTreeSet<Ipv4Addr>,
+    limit: Duration,
+    seen: impl Fn(&[Listed]) -> bool + Send,
+) -> Result<()> {
+    netns::inside(netns, move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let mut clients = Clients::new(credentials);
+            let began = Instant::now();
+            while began.elapsed() < limit {
+                for member in at {
+                    let mut client = clients.get(*member).await?;
+                    if members(&mut client).await.is_ok_and(|list| seen(&list)) {
+                        return Ok(());
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+            bail!("no such list after {limit:?}")
+        })
+    })
 }
 
 /// Every write that was acknowledged so far is there, as this member reads it; `quorum`: behind a

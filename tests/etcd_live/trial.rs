@@ -16,7 +16,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use seedbed::crd::ControlPlane;
 use serde_json::{Value, json};
 
-use crate::checker::{Checker, Credentials, all_there};
+use crate::checker::{Checker, Credentials, all_there, wait_for_list};
 use crate::host::{Host, Place};
 use crate::journal::Journal;
 use crate::operator::Operator;
@@ -390,6 +390,44 @@ impl<'f> Trial<'f> {
             self.credentials = Some(credentials);
         }
         Ok(())
+    }
+
+    /// etcd refuses changes of membership until all members are connected for 5 s.
+    pub async fn connected(&self) {
+        tokio::time::sleep(Duration::from_secs(8)).await;
+    }
+
+    /// Waits until one of these machines' members lists the members like that.
+    pub fn list_becomes(
+        &self,
+        machines: &[&str],
+        seconds: u64,
+        seen: impl Fn(&[Listed]) -> bool + Send,
+    ) -> Result<()> {
+        let at = machines
+            .iter()
+            .map(|machine| Ok(self.host(machine)?.address()))
+            .collect::<Result<_>>()?;
+        let limit = Duration::from_secs(seconds);
+        tokio::task::block_in_place(|| {
+            wait_for_list(&self.field.clients, self.credentials()?, &at, limit, seen)
+        })
+    }
+
+    /// Waits until the config of a founder is that of a member that has started.
+    pub async fn guarded(&self, machine: &str) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let config = user_data::document(&self.user_data(machine, 10).await?);
+            if config.contains("has started before") {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < Duration::from_secs(60),
+                "the config of {machine} would start its member on an empty disk"
+            );
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     pub fn credentials(&self) -> Result<&Credentials> {

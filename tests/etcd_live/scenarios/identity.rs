@@ -51,6 +51,7 @@ pub async fn a_disk_is_wiped(trial: &mut Trial<'_>) -> Result<String> {
     trial.found(3, 3).await?;
     let wiped = trial.follower()?;
     let old = trial.id_of(&wiped)?;
+    trial.guarded(&wiped).await?;
     let config = trial.user_data(&wiped, 10).await?;
     imaged_anew(trial, &wiped).await?;
     joins_again(trial, &wiped, old, &config).await?;
@@ -62,6 +63,7 @@ pub async fn a_disk_is_wiped_and_the_leader_changes(trial: &mut Trial<'_>) -> Re
     trial.found(3, 3).await?;
     let (wiped, leader) = (trial.follower()?, trial.leader()?);
     let old = trial.id_of(&wiped)?;
+    trial.guarded(&wiped).await?;
     let config = trial.user_data(&wiped, 10).await?;
     imaged_anew(trial, &wiped).await?;
     let third = THREE
@@ -223,8 +225,10 @@ pub async fn a_healthy_member_is_removed_by_hand(trial: &mut Trial<'_>) -> Resul
     trial.found(3, 3).await?;
     let machine = trial.follower()?;
     let old = trial.id_of(&machine)?;
+    trial.guarded(&machine).await?;
     let config = trial.user_data(&machine, 10).await?;
     let credentials = trial.credentials()?.clone();
+    trial.connected().await;
     trial.sight.fault(format!("{machine} removed by hand"));
     let at = [trial.host(&trial.leader()?)?.address()].into();
     with_client(&credentials, &at, async |client| {
@@ -251,6 +255,7 @@ pub async fn an_alien_voter(trial: &mut Trial<'_>) -> Result<String> {
     trial.found(3, 4).await?;
     let credentials = trial.credentials()?.clone();
     let url = format!("https://{}:2380", trial.address(99));
+    trial.connected().await;
     trial.sight.fault(format!("{url} added by hand"));
     let id = with_client(&credentials, &voters_at(trial), async |client| {
         let added = client.member_add([url.clone()], None).await?;

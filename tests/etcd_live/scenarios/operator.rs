@@ -8,7 +8,7 @@ use crate::proxy::Proxy;
 use crate::trial::{SEED, Trial};
 
 /// Long enough that the change is seen in the list before its reply is let through.
-const HELD_BACK: Duration = Duration::from_millis(1500);
+const HELD_BACK: Duration = Duration::from_millis(400);
 
 /// Three voters whose replies to the operator can be lost.
 async fn founded_with_proxies(trial: &mut Trial<'_>) -> Result<()> {
@@ -28,23 +28,33 @@ fn each(trial: &Trial<'_>, what: impl Fn(&Proxy)) {
     trial.proxies.values().for_each(what);
 }
 
-/// Holds replies back until a change is seen in the list.
-async fn applied(trial: &Trial<'_>, change: &str) -> Result<()> {
+/// What happens to the list of members when `m-4` takes the place of `m-3`.
+#[derive(Clone, Copy)]
+enum Change {
+    Added,
+    Promoted,
+    Removed,
+}
+
+/// Holds replies back until a change is in the list.
+async fn applied(trial: &Trial<'_>, change: Change) -> Result<()> {
+    let old = trial.id_of("m-3")?;
     each(trial, |proxy| proxy.delay(HELD_BACK));
-    trial
-        .sight
-        .fault(format!("replies are held back, until {change}"));
-    let ended = trial
-        .until(change, 240, || !trial.changes(change).is_empty())
-        .await;
-    ended.map(drop)
+    trial.sight.fault("replies are held back");
+    trial.list_becomes(&["m-1", "m-2"], 240, |list| match change {
+        Change::Added => list.iter().any(|member| member.learner),
+        Change::Promoted => list.len() == 4 && list.iter().all(|member| !member.learner),
+        Change::Removed => !list.is_empty() && list.iter().all(|member| member.id != old),
+    })?;
+    trial.sight.note("the change is in the list");
+    Ok(())
 }
 
 /// The reply to the change that was just seen is lost.
 async fn reply_is_lost(trial: &Trial<'_>) {
     each(trial, |proxy| proxy.lose(true));
     trial.sight.fault("replies are lost");
-    tokio::time::sleep(2 * HELD_BACK).await;
+    tokio::time::sleep(4 * HELD_BACK).await;
     each(trial, |proxy| {
         proxy.delay(Duration::ZERO);
         proxy.lose(false);
@@ -79,7 +89,7 @@ pub async fn a_promotions_reply_is_lost(trial: &mut Trial<'_>) -> Result<String>
     founded_with_proxies(trial).await?;
     trial.inventory(&[1, 2, 4]).await?;
     trial.boot("m-4").await?;
-    applied(trial, "promoted").await?;
+    applied(trial, Change::Promoted).await?;
     reply_is_lost(trial).await;
     replaced_once(trial).await?;
     let times = trial.journal.operations_of("Promote");
@@ -96,7 +106,7 @@ pub async fn a_removals_reply_is_lost(trial: &mut Trial<'_>) -> Result<String> {
     trial
         .until("four voters", 180, || trial.voters().len() == 4)
         .await?;
-    applied(trial, "removed").await?;
+    applied(trial, Change::Removed).await?;
     reply_is_lost(trial).await;
     replaced_once(trial).await?;
     let times = trial.journal.operations_of("Remove");
@@ -114,7 +124,7 @@ pub async fn a_removals_reply_is_lost(trial: &mut Trial<'_>) -> Result<String> {
 pub async fn killed_after_an_addition(trial: &mut Trial<'_>) -> Result<String> {
     founded_with_proxies(trial).await?;
     trial.inventory(&[1, 2, 4]).await?;
-    applied(trial, "added").await?;
+    applied(trial, Change::Added).await?;
     operator_dies(trial).await?;
     trial.boot("m-4").await?;
     replaced_once(trial).await?;
@@ -129,7 +139,7 @@ pub async fn killed_after_a_removal(trial: &mut Trial<'_>) -> Result<String> {
     trial
         .until("four voters", 180, || trial.voters().len() == 4)
         .await?;
-    applied(trial, "removed").await?;
+    applied(trial, Change::Removed).await?;
     operator_dies(trial).await?;
     replaced_once(trial).await?;
     Ok("the next operator went on, nothing was done twice".to_owned())
