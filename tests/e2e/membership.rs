@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::etcd;
-use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, Site, machine, soak, tell};
+use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, machine, soak, tell};
 use crate::testbed::machine::Machine;
 use crate::testbed::stage::{NAMESPACE, condition_of, wait};
 use crate::writer::Writer;
@@ -105,8 +105,8 @@ fn leader(cluster: &Cluster<'_>) -> Result<(String, String)> {
     let rows = status["members"].as_array().context("no members")?;
     let leader = rows.iter().find(|row| row["leader"] == true);
     let leader = leader.context("no leader")?;
-    let text = |field: &str| Ok(leader[field].as_str().context("no text")?.to_owned());
-    Ok::<_, anyhow::Error>((text("name")?, text("machine")?))
+    let text = |field: &str| leader[field].as_str().map(str::to_owned).context("no text");
+    Ok((text("name")?, text("machine")?))
 }
 
 fn annotate(cluster: &Cluster<'_>, machine: &str, annotation: &str) -> Result<()> {

@@ -170,3 +170,96 @@ pub fn follow(
         ..control_plane
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pki::fixture;
+
+    fn cluster(slots: &Value, cluster_id: Option<&str>) -> EtcdCluster {
+        let founder = |n: u8| json!({"name": format!("cp-{n}"), "peerURL": format!("https://198.18.0.1{n}:2380")});
+        serde_json::from_value(json!({
+            "apiVersion": "seedbed.dev/v1alpha1",
+            "kind": "EtcdCluster",
+            "metadata": {"name": "prod", "namespace": "clusters"},
+            "spec": {"version": "3.7.0", "size": 3, "machines": []},
+            "status": {
+                "clusterID": cluster_id,
+                "ledger": {
+                    "founding": {"token": "t", "members": [founder(1), founder(2), founder(3)]},
+                    "slots": slots,
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    fn slot(machine: &str) -> Value {
+        json!({"machine": machine, "generation": 0, "started": true})
+    }
+
+    fn names(machines: &[domain::Machine]) -> Vec<&str> {
+        machines
+            .iter()
+            .map(|machine| machine.name.as_str())
+            .collect()
+    }
+
+    /// I15: a new member boots with the list as it is after it was added, under its own name.
+    #[test]
+    fn the_initial_cluster_is_the_ledger() {
+        let added = json!({"machine": "cp-4", "generation": 1, "name": "cp-4_1",
+                           "peerURL": "https://198.18.0.14:2380", "started": false});
+        let cluster = cluster(&json!([slot("cp-1"), slot("cp-3"), added]), Some("c"));
+        let founding = founding(&cluster).unwrap();
+        assert_eq!(founding.state, InitialClusterState::Existing);
+        let members: Vec<_> = founding
+            .members
+            .iter()
+            .map(|m| (m.name.as_str(), m.peer_url.as_str(), m.started, m.added))
+            .collect();
+        assert_eq!(
+            members,
+            [
+                ("cp-1", "https://198.18.0.11:2380", true, false),
+                ("cp-3", "https://198.18.0.13:2380", true, false),
+                ("cp-4_1", "https://198.18.0.14:2380", false, true),
+            ]
+        );
+    }
+
+    /// Which machines serve is membership, not the order of the inventory; before the founding the
+    /// spec decides.
+    #[test]
+    fn machines_follow_the_ledger() {
+        let mut resolved = fixture::control_plane(4);
+        resolved.spares = resolved.machines.split_off(3);
+        let machine = |name: &str| json!({"name": name, "address": "198.18.0.1"});
+        let machines = ["cp-1", "cp-2", "cp-3", "cp-4"].map(machine);
+        let spec: crd::ControlPlaneSpec = serde_json::from_value(json!({
+            "version": "v1.37.1", "replicas": 3,
+            "machines": machines,
+        }))
+        .unwrap();
+        let before = follow(&spec, resolved.clone(), None);
+        assert_eq!(names(&before.machines), ["cp-1", "cp-2", "cp-3"]);
+        assert!(before.initial_machine.is_none());
+
+        let cluster = cluster(
+            &json!([slot("cp-4"), slot("cp-3"), slot("gone")]),
+            Some("c"),
+        );
+        let after = follow(&spec, resolved.clone(), Some(&cluster));
+        assert_eq!(names(&after.machines), ["cp-3", "cp-4"]);
+        assert_eq!(names(&after.spares), ["cp-1", "cp-2"]);
+        assert_eq!(after.initial_machine.unwrap().as_str(), "cp-1");
+        // The EtcdCluster's own list does not move with it.
+        let order = |resolved: &domain::ControlPlane| founders_first(&spec, resolved);
+        assert_eq!(
+            order(&before),
+            order(&follow(&spec, resolved, Some(&cluster)))
+        );
+    }
+}

@@ -59,3 +59,102 @@ pub fn released(mut config: Secret, now: Timestamp) -> Secret {
     annotations.insert(names::ANNOTATION_RELEASED.to_owned(), since.to_string());
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pki::fixture;
+
+    fn observed(slots: &[&str], pending: Option<&str>, secrets: &[(&str, Value)]) -> Observed {
+        let slot = |machine: &&str| json!({"machine": machine, "generation": 0, "started": true});
+        let etcd = json!({
+            "apiVersion": "seedbed.dev/v1alpha1", "kind": "EtcdCluster", "metadata": {"name": "prod"},
+            "spec": {"version": "3.7.0", "size": 3, "machines": []},
+            "status": {
+                "ledger": {"founding": {"token": "t", "members": []},
+                           "slots": slots.iter().map(slot).collect::<Vec<_>>()},
+                "pendingOperation": pending.map(|machine| json!({
+                    "kind": "AddLearner", "machine": machine, "startedAt": "2026-11-26T10:00:00Z"})),
+            },
+        });
+        let object = json!({
+            "apiVersion": "seedbed.dev/v1alpha1", "kind": "ControlPlane", "metadata": {"name": "prod"},
+            "spec": {"version": "v1.37.1", "replicas": 3, "machines": []},
+        });
+        let secret = |(machine, annotations): &(&str, Value)| {
+            let name = format!("prod-{machine}");
+            let secret: Secret = serde_json::from_value(json!({"metadata": {
+                "name": name, "labels": {"seedbed.dev/machine": machine},
+                "annotations": annotations}}))
+            .unwrap();
+            (name, secret)
+        };
+        Observed {
+            object: Arc::new(serde_json::from_value(object).unwrap()),
+            secrets: secrets.iter().map(secret).collect(),
+            etcd: Some(serde_json::from_value(etcd).unwrap()),
+            contents: crate::controllers::fields::Contents::default(),
+            expiries: BTreeMap::new(),
+        }
+    }
+
+    /// I21: never while the machine has a member, or is about to.
+    #[test]
+    fn a_machine_is_let_go_only_without_a_member() {
+        let requested = json!({"seedbed.dev/release-requested": "maintenance"});
+        let released = json!({"seedbed.dev/release-requested": "maintenance",
+                              "seedbed.dev/released": "2026-11-26T10:00:00Z"});
+        let due = |slots: &[&str], pending, secrets: &[(&str, Value)]| -> Vec<String> {
+            let control_plane = fixture::control_plane(3);
+            let due = due(&observed(slots, pending, secrets), &control_plane);
+            due.iter().map(ToString::to_string).collect()
+        };
+        let asked = [("cp-2", requested.clone())];
+        assert_eq!(due(&["cp-1", "cp-3"], None, &asked), ["cp-2"]);
+        assert!(
+            due(&["cp-1", "cp-2"], None, &asked).is_empty(),
+            "it has a member"
+        );
+        assert!(
+            due(&["cp-1"], Some("cp-2"), &asked).is_empty(),
+            "it may get one"
+        );
+        assert!(
+            due(&["cp-1"], None, &[("cp-2", released)]).is_empty(),
+            "it is"
+        );
+        assert!(
+            due(&["cp-1"], None, &[("cp-2", json!({}))]).is_empty(),
+            "a spare"
+        );
+        assert_eq!(
+            due(&["cp-1"], None, &[("cp-9", json!({}))]),
+            ["cp-9"],
+            "not listed"
+        );
+        assert!(due(&["cp-9"], None, &[("cp-9", json!({}))]).is_empty());
+    }
+
+    #[test]
+    fn what_is_left_holds_no_key() {
+        let mut secret = Secret {
+            data: Some(BTreeMap::from([("value".to_owned(), Default::default())])),
+            ..Secret::default()
+        };
+        secret
+            .annotations_mut()
+            .insert("kept".to_owned(), "yes".to_owned());
+        let left = released(secret, Timestamp::UNIX_EPOCH);
+        assert_eq!(left.data, None);
+        assert_eq!(
+            left.annotations()["seedbed.dev/released"],
+            "1970-01-01T00:00:00Z"
+        );
+        assert_eq!(left.annotations()["kept"], "yes");
+    }
+}

@@ -336,3 +336,6 @@ pub fn slots(founding: &Founding) -> Vec<Slot> {
     };
     founding.members.iter().map(slot).collect()
 }
+
+#[cfg(test)]
+mod tests;

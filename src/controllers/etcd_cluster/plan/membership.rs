@@ -11,8 +11,8 @@ use super::inputs::{goal, loss_timeout, operation, pending, recorded, seconds};
 use super::ledger;
 use crate::crd::{Decision as Row, EtcdClusterStatus, Ledger, PendingOperation};
 use crate::membership::{
-    Decision, Facts, Health, Memory, Operation, Outcome, Progress, Recorded, RecordedMember, Round,
-    Step, evidence, plan,
+    Decision, Facts, Health, Invariant, Memory, Operation, Outcome, Progress, Recorded,
+    RecordedMember, Round, Step, evidence, plan,
 };
 
 /// Decisions that the status keeps.
@@ -137,12 +137,15 @@ impl Membership {
         self.news.push(row(now, &step.to_string(), because, None));
     }
 
-    /// Notes every step that is newly held, or held by another rule than before.
+    /// Notes every step that is newly held, or held by another rule than before. That one step waits
+    /// for another, or for the pause after it, is no decision.
     fn note_holds(&mut self, stored: &[Row], now: Timestamp) {
         if self.is_unsure() {
             return;
         }
-        for held in &self.decision.held {
+        let waits = [Invariant::OneInFlight, Invariant::Settle];
+        let held = self.decision.held.iter();
+        for held in held.filter(|held| !waits.contains(&held.by)) {
             let by = held.by.code();
             let mut earlier = stored.iter().rev();
             let last = earlier.find(|row| row.step == held.step);
