@@ -8,7 +8,6 @@
 //! its port. Whole machines with the real kubelet are tested in `e2e`.
 
 use std::fs;
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -25,6 +24,9 @@ use crate::cloud_init;
 use crate::testbed::network::Network;
 use crate::testbed::process::{Process, Spawn};
 use crate::testbed::{Component, StateDir, build, netns, progress};
+
+#[path = "firewall.rs"]
+mod firewall;
 
 const KUBELET_PORT: u16 = 10250;
 const TICK: Duration = Duration::from_millis(100);
@@ -292,74 +294,6 @@ impl Host {
         etcd.signal(Signal::CONT)
     }
 
-    /// Drops every packet from and to an address.
-    pub fn cut_off(&self, other: Ipv4Addr) -> Result<()> {
-        self.filter(&[
-            format!("add rule inet faults in ip saddr {other} drop"),
-            format!("add rule inet faults out ip daddr {other} drop"),
-        ])
-    }
-
-    /// Drops what comes from an address; what goes there passes.
-    pub fn deaf_to(&self, other: Ipv4Addr) -> Result<()> {
-        self.filter(&[format!("add rule inet faults in ip saddr {other} drop")])
-    }
-
-    /// Takes no more than so many KiB a second from others.
-    pub fn throttle(&self, kib: u32) -> Result<()> {
-        self.filter(&[format!(
-            "add rule inet faults in iif eth0 limit rate over {kib} kbytes/second burst 16 kbytes drop"
-        )])
-    }
-
-    /// No packet is dropped any more.
-    pub fn heal(&self) -> Result<()> {
-        self.filters().clear();
-        self.filter(&[])
-    }
-
-    fn filter(&self, more: &[String]) -> Result<()> {
-        let mut filters = self.filters();
-        filters.extend_from_slice(more);
-        let chain = |name: &str, hook: &str| {
-            format!(
-                "add chain inet faults {name} {{ type filter hook {hook} priority 0; policy accept; }}\n"
-            )
-        };
-        let rules = format!(
-            "add table inet faults\ndelete table inet faults\nadd table inet faults\n{}{}{}\n",
-            chain("in", "input"),
-            chain("out", "output"),
-            filters.join("\n")
-        );
-        self.nft(&rules)
-    }
-
-    /// Sends new connections from `from` to port 2379 to another port.
-    pub fn redirect(&self, from: Ipv4Addr, port: u16) -> Result<()> {
-        self.nft(&format!(
-            "add table ip way\ndelete table ip way\nadd table ip way\n\
-             add chain ip way pre {{ type nat hook prerouting priority -100; }}\n\
-             add rule ip way pre ip saddr {from} tcp dport 2379 redirect to :{port}\n"
-        ))
-    }
-
-    fn nft(&self, rules: &str) -> Result<()> {
-        let mut child = netns::command(Some(&self.netns()), "nft")
-            .args(["-f", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("nft")?;
-        child
-            .stdin
-            .take()
-            .context("no stdin")?
-            .write_all(rules.as_bytes())?;
-        let status = child.wait()?;
-        ensure!(status.success(), "nft: {status}\n{rules}");
-        Ok(())
-    }
-
     fn script(&self, name: &str, text: &str) -> Result<bool> {
         cloud_init::executable(&self.file(&format!("root/{name}")), text);
         let mut command = netns::command(Some(&self.netns()), "unshare");
@@ -454,13 +388,6 @@ impl Host {
     fn running(&self) -> MutexGuard<'_, Running> {
         self.0
             .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn filters(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0
-            .filters
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,7 @@
 //! Random walks: one fault after the other, drawn from a seed that is printed, and then everything
 //! that can come back does. Three healthy voters have to be there in the end.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -87,8 +88,8 @@ struct Been {
     /// A disk is emptied once in a walk: a second one before the first was replaced would take a
     /// majority's memory away, which nothing can heal.
     reimaged: bool,
-    /// The machine that was taken out, if any.
-    replaced: bool,
+    /// The machine that was taken out for `m-4`, if any.
+    replaced: Option<String>,
     frozen: Vec<String>,
 }
 
@@ -160,8 +161,8 @@ async fn take(trial: &mut Trial<'_>, step: Step, machine: &str, been: &mut Been)
             trial.wipe(machine)?;
             trial.boot_any(machine).await?;
         }
-        Step::Replace if !been.replaced => {
-            been.replaced = true;
+        Step::Replace if been.replaced.is_none() => {
+            been.replaced = Some(machine.to_owned());
             let numbers: Vec<u8> = [1, 2, 3, 4]
                 .into_iter()
                 .filter(|number| format!("m-{number}") != machine)
@@ -248,6 +249,11 @@ async fn recover(trial: &mut Trial<'_>, been: &mut Been) -> Result<String> {
             trial.power_on(&machine)?;
         }
     }
+    let mut wanted: BTreeSet<String> = THREE.map(str::to_owned).into();
+    if let Some(out) = &been.replaced {
+        wanted.remove(out);
+        wanted.insert("m-4".to_owned());
+    }
     let began = Instant::now();
     loop {
         boot_what_is_published(trial, been).await?;
@@ -256,7 +262,8 @@ async fn recover(trial: &mut Trial<'_>, been: &mut Been) -> Result<String> {
             .journal
             .condition("EtcdHealthy")
             .is_some_and(|(s, _)| s == "True");
-        if voters.len() == 3 && learners.is_empty() && healthy && everybody_well(trial) {
+        let idle = trial.journal.latest()["pendingOperation"].is_null();
+        if voters == wanted && learners.is_empty() && healthy && idle && everybody_well(trial) {
             break;
         }
         let seen = trial.sight.lock().violations.join("; ");
@@ -268,10 +275,9 @@ async fn recover(trial: &mut Trial<'_>, been: &mut Been) -> Result<String> {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let changes = trial.sight.lock().changes.len();
-    let same = trial.voters() == THREE.map(str::to_owned).into();
     Ok(format!(
-        "recovered after {:.0} s; {changes} changes of the list{}",
+        "recovered after {:.0} s; {changes} changes of the list; voters on {}",
         began.elapsed().as_secs_f64(),
-        if same { "" } else { ", on other machines" }
+        Vec::from_iter(wanted).join(", ")
     ))
 }

@@ -48,15 +48,24 @@ pub async fn one_of_three_for_good(trial: &mut Trial<'_>) -> Result<String> {
         "{:?}",
         trial.journal.operations()
     );
-    let boot = (started - published).as_secs_f64();
-    let own = promoted.as_secs_f64() - TIMEOUT - boot - 2.0 * SETTLE;
-    trial.sight.note(format!(
-        "off 0, removed {removed:?}, added {added:?}, published {published:?}, started {started:?}, promoted {promoted:?}"
-    ));
+    let seconds = |from: Duration, to: Duration| (to - from).as_secs_f64();
+    let parts = [
+        removed.as_secs_f64() - TIMEOUT,
+        seconds(removed, added) - SETTLE,
+        seconds(added, published),
+        seconds(started, promoted) - SETTLE,
+    ];
+    let own: f64 = parts.iter().sum();
     Ok(format!(
-        "removed after {:.0} s, then the spare added and promoted: three voters after {:.0} s, {own:.1} s of them without timeout, settling and boot",
+        "removed {:.0} s after it fell silent, three voters after {:.0} s; without timeout, settling \
+         and boot {own:.1} s: {:.1} to notice and remove, {:.1} to add, {:.1} to publish, {:.1} to \
+         promote",
         removed.as_secs_f64(),
-        promoted.as_secs_f64()
+        promoted.as_secs_f64(),
+        parts[0],
+        parts[1],
+        parts[2],
+        parts[3]
     ))
 }
 
