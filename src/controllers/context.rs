@@ -2,7 +2,7 @@
 //! pure ones never see it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -25,6 +25,8 @@ use crate::runtime::metrics::Metrics;
 const OWN_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 /// They are made anew after half of it.
 const OWN_RENEWAL: Duration = Duration::from_secs(12 * 3600);
+/// A ledger ConfigMap that was in order is looked at again after this time: somebody may delete it.
+const MIRROR_PERIOD: Duration = Duration::from_secs(60);
 
 /// Handles to the outside.
 pub struct Context {
@@ -185,19 +187,21 @@ impl<T> Pool<T> {
 /// Remembers each cluster's ledger ConfigMap as it was last seen or written, so that a settled
 /// cluster's is not read again every few seconds.
 #[derive(Default)]
-pub struct Mirrors(Mutex<HashMap<String, Arc<MirrorRecord>>>);
+pub struct Mirrors(Mutex<HashMap<String, (Arc<MirrorRecord>, Duration)>>);
 
 impl Mirrors {
-    /// The record of this cluster, if it was seen since this process started.
-    pub fn known(&self, cluster: &EtcdCluster) -> Option<Arc<MirrorRecord>> {
+    /// The record of this cluster, if it was seen lately.
+    pub fn known(&self, cluster: &EtcdCluster, now: Duration) -> Option<Arc<MirrorRecord>> {
         let uid = cluster.uid().unwrap_or_default();
-        self.lock().get(&uid).cloned()
+        let all = self.lock();
+        let (record, seen) = all.get(&uid)?;
+        (now.saturating_sub(*seen) < MIRROR_PERIOD).then(|| Arc::clone(record))
     }
 
     /// Remembers what it is now.
-    pub fn note(&self, cluster: &EtcdCluster, record: Arc<MirrorRecord>) {
-        self.lock()
-            .insert(cluster.uid().unwrap_or_default(), record);
+    pub fn note(&self, cluster: &EtcdCluster, record: Arc<MirrorRecord>, now: Duration) {
+        let uid = cluster.uid().unwrap_or_default();
+        self.lock().insert(uid, (record, now));
     }
 
     /// Forgets it: it has to be read again.
@@ -205,7 +209,7 @@ impl Mirrors {
         self.lock().remove(uid);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<MirrorRecord>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Arc<MirrorRecord>, Duration)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

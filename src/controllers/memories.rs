@@ -18,6 +18,7 @@ pub struct Memories(Mutex<HashMap<String, Remembered>>);
 struct Remembered {
     rounds: Memory,
     snapshot_verified_at: Option<Timestamp>,
+    called_at: Option<Timestamp>,
 }
 
 impl Memories {
@@ -41,6 +42,16 @@ impl Memories {
         self.with(cluster, |remembered| {
             remembered.snapshot_verified_at = Some(at)
         });
+    }
+
+    /// When this process last made the call of a recorded operation.
+    pub fn called_at(&self, cluster: &EtcdCluster) -> Option<Timestamp> {
+        self.with(cluster, |remembered| remembered.called_at)
+    }
+
+    /// A call is made; `None`: etcd has refused it, so that it can no longer come through.
+    pub fn note_call(&self, cluster: &EtcdCluster, at: Option<Timestamp>) {
+        self.with(cluster, |remembered| remembered.called_at = at);
     }
 
     /// Forgets an object that is gone.

@@ -101,6 +101,11 @@ impl EtcdError {
         }
     }
 
+    /// Whether the call may have had its effect, or have it yet.
+    pub fn may_have_happened(&self) -> bool {
+        self.class() == EtcdErrorClass::Relist
+    }
+
     /// What this error allows us to conclude.
     pub fn class(&self) -> EtcdErrorClass {
         match self {

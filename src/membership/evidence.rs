@@ -20,6 +20,8 @@ use super::verdict::{MemberHealth, health, majority_leader, quorum};
 
 /// Oldest answer that a decision stands on (A.1).
 const FRESH: Duration = Duration::from_secs(10);
+/// Deadline of a changing call (A.5).
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// Between the two good samples of a healthy member (A.2).
 const CONFIRMATION: Duration = Duration::from_secs(5);
 /// Age of a verified snapshot of the only voter (I3).
@@ -43,6 +45,7 @@ pub fn evidence(round: &Round<'_>, memory: &mut Memory) -> Facts {
     let mut facts = Facts {
         frozen,
         pending: round.pending.cloned(),
+        in_flight: round.pending.is_some() && in_flight(round, memory),
         snapshot_verified: round
             .snapshot_verified_at
             .is_some_and(|at| elapsed(round.now, at) <= SNAPSHOT_AGE),
@@ -78,6 +81,13 @@ pub fn evidence(round: &Round<'_>, memory: &mut Memory) -> Facts {
 /// Whole time between two moments; none if the clock went backwards.
 fn elapsed(now: Timestamp, since: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+/// A call may come through until its deadline, on the way to the leader too. Calls of an earlier
+/// process were made before this one began to watch.
+fn in_flight(round: &Round<'_>, memory: &Memory) -> bool {
+    let last = round.called_at.max(memory.watching_since);
+    last.is_some_and(|last| elapsed(round.now, last) < CALL_DEADLINE)
 }
 
 fn past(now: Timestamp, since: Option<Timestamp>, limit: Duration) -> bool {

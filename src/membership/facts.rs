@@ -20,6 +20,9 @@ pub struct Facts {
     pub frozen: Option<Freeze>,
     /// The change that is recorded and not yet verified (I5).
     pub pending: Option<Operation>,
+    /// The call of the pending operation was made a moment ago, or by an earlier process, and may
+    /// still come through: the operation is not given up yet (I13).
+    pub in_flight: bool,
     /// Why it is too soon after the last change or restart (I20); `None` once settled.
     pub unsettled: Option<String>,
     /// A snapshot of the only voter was verified less than 10 minutes ago (I3).

@@ -36,10 +36,14 @@ impl Operation {
         }
         match self.applied(facts) {
             Ok(Some(outcome)) => outcome,
-            Ok(None) => check(&self.step, facts).map_or_else(
-                |held| Outcome::Abandon(held.to_string()),
-                |()| Outcome::Retry,
-            ),
+            Ok(None) => match check(&self.step, facts) {
+                Ok(()) => Outcome::Retry,
+                // Given up too soon, it could come through on top of a later change.
+                Err(_) if facts.in_flight => {
+                    Outcome::Wait("its call may still come through".to_owned())
+                }
+                Err(held) => Outcome::Abandon(held.to_string()),
+            },
             Err(why) => Outcome::Abandon(why),
         }
     }

@@ -21,6 +21,8 @@ pub struct Round<'a> {
     pub goal: Goal,
     pub ledger: &'a Recorded,
     pub pending: Option<&'a Operation>,
+    /// When this process last made the call of the pending operation, unless etcd refused it.
+    pub called_at: Option<Timestamp>,
     pub snapshot: &'a Snapshot,
     /// Whether a machine's kubelet or API server answers. Asked of machines whose member is silent,
     /// and of spares; a machine that was not asked is absent.

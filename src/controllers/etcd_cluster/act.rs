@@ -25,7 +25,9 @@ pub async fn act(observed: &Observed, plan: &Plan, context: &Context) -> Result<
     let cluster = &observed.cluster;
     let Some(record) = &plan.mirror else {
         if let (Mirror::Read(record), None) = (&observed.mirror, &plan.halt) {
-            context.mirrors.note(cluster, Arc::clone(record));
+            context
+                .mirrors
+                .note(cluster, Arc::clone(record), context.clock.monotonic());
         }
         return Ok(());
     };
@@ -45,7 +47,9 @@ pub async fn act(observed: &Observed, plan: &Plan, context: &Context) -> Result<
         .await
         .map_err(Error::api("writing the ledger ConfigMap"))?;
     }
-    context.mirrors.note(cluster, Arc::new(record.clone()));
+    context
+        .mirrors
+        .note(cluster, Arc::new(record.clone()), context.clock.monotonic());
     Ok(())
 }
 
@@ -93,7 +97,15 @@ pub async fn make(
         before.tried(operation, "no healthy member to make the call through");
         return Ok((observed, before));
     };
+    let began = context.clock.now();
+    context.memories.note_call(&stored, Some(began));
     let called = turn.away(call(&etcd, &through, &operation.step)).await;
+    if called
+        .as_ref()
+        .is_err_and(|error| !error.may_have_happened())
+    {
+        context.memories.note_call(&stored, None);
+    }
     tracing::info!(
         namespace = stored.namespace(),
         name = stored.name_any(),

@@ -48,6 +48,8 @@ pub struct Observed {
     pub marks: BTreeMap<String, Mark>,
     /// When a snapshot of the only voter was last verified by this process.
     pub snapshot_verified_at: Option<Timestamp>,
+    /// When this process last made the call of the recorded operation, unless etcd refused it.
+    pub called_at: Option<Timestamp>,
     /// Why the members could not be asked at all.
     pub unasked: Option<String>,
 }
@@ -92,7 +94,7 @@ pub async fn observe(
     turn: &mut Turn,
     context: &Context,
 ) -> Result<Observed, Error> {
-    let known = context.mirrors.known(&watched);
+    let known = context.mirrors.known(&watched, context.clock.monotonic());
     let (cluster, mirror) = match known.filter(|_| ledger_settled(&watched)) {
         Some(record) => (watched, Mirror::Agrees(record)),
         None => {
@@ -111,6 +113,7 @@ pub async fn observe(
         sees: BTreeMap::new(),
         marks: BTreeMap::new(),
         snapshot_verified_at: context.memories.snapshot_verified_at(&cluster),
+        called_at: context.memories.called_at(&cluster),
         unasked: None,
         cluster,
         mirror,
@@ -131,6 +134,7 @@ impl Observed {
         context: &Context,
     ) -> Result<Self, Error> {
         let mut again = Self {
+            called_at: context.memories.called_at(&cluster),
             cluster: Arc::new(cluster),
             asked_at: context.clock.now(),
             ..self

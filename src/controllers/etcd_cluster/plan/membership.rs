@@ -62,6 +62,7 @@ pub fn membership(
             sees: &observed.sees,
             loss_timeout: loss_timeout(&observed.cluster),
             snapshot_verified_at: observed.snapshot_verified_at,
+            called_at: observed.called_at,
         },
         memory,
     );
@@ -83,6 +84,11 @@ pub fn membership(
     match (operation, status.pending_operation.as_ref()) {
         (Some(operation), Some(recorded)) => {
             membership.resolve(operation, recorded, ledger, now);
+            if membership.is_resolved() {
+                // They waited for it, and are decided about in the next round.
+                let held = &mut membership.decision.held;
+                held.retain(|held| held.by != Invariant::OneInFlight);
+            }
         }
         _ => membership.begin(now),
     }
@@ -161,9 +167,15 @@ impl Membership {
         voters.any(|voter| voter.health == Health::Unconfirmed)
     }
 
-    /// A change is under way, or about to be.
+    /// The operation on record has just ended.
+    fn is_resolved(&self) -> bool {
+        self.pending.is_none() && self.news.iter().any(|row| row.held_by.is_none())
+    }
+
+    /// A change is under way, has just ended, or is about to be.
     pub fn is_changing(&self) -> bool {
         self.pending.is_some()
+            || self.is_resolved()
             || self.decision.step.is_some()
             || self.facts.learners().next().is_some()
     }
@@ -171,6 +183,7 @@ impl Membership {
     /// Nothing is to be done, nothing under way.
     pub fn is_settled(&self) -> bool {
         self.pending.is_none()
+            && !self.is_resolved()
             && self.decision.step.is_none()
             && self.decision.held.is_empty()
             && self.facts.frozen.is_none()

@@ -120,6 +120,7 @@ impl World {
                 .collect(),
             marks: self.marks.clone(),
             snapshot_verified_at: None,
+            called_at: None,
             unasked: None,
             cluster: Arc::new(cluster),
         }
