@@ -158,6 +158,8 @@ async fn take(trial: &mut Trial<'_>, step: Step, machine: &str, been: &mut Been)
         Step::Reimage if !been.reimaged && everybody_well(trial) => {
             been.reimaged = true;
             been.frozen.retain(|name| name != machine);
+            // Only from then on does its config keep a started member off an empty disk.
+            trial.guarded(machine).await?;
             trial.wipe(machine)?;
             trial.boot_any(machine).await?;
         }
