@@ -175,7 +175,7 @@ impl Trial<'_> {
         found().context("no longer")
     }
 
-    fn no_violation(&self) -> Result<()> {
+    pub(super) fn no_violation(&self) -> Result<()> {
         let seen = self.sight.lock();
         ensure!(seen.violations.is_empty(), "{}", seen.violations.join("; "));
         Ok(())

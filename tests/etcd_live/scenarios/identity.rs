@@ -155,12 +155,12 @@ pub async fn a_removed_member_comes_back(trial: &mut Trial<'_>) -> Result<String
         .stays("it is no member", 40, || {
             trial.voters().len() == 3
                 && trial.learners().is_empty()
-                && !trial
+                && trial
                     .sight
                     .lock()
                     .said
                     .get(&address)
-                    .is_some_and(|said| said.list.is_some())
+                    .is_none_or(|said| said.list.is_none())
         })
         .await?;
     ensure!(
