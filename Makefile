@@ -17,9 +17,9 @@ demo: ## a live three-node control plane on this machine; ARGS=--once tears it d
 test: ## every check and test, the cheapest first; GROUP="unit rendering" runs only these
 	@tests/run.sh $(GROUP)
 
-soak: ## what takes too long for every run of the end-to-end tests: about half an hour
+soak: ## what takes too long for every run: about an hour
 	@tests/testbed/prerequisites.sh
-	SEEDBED_SOAK=1 cargo test --locked --test e2e -- any_order operator_killed
+	SEEDBED_SOAK=1 tests/run.sh etcd e2e
 
 bench: ## the benchmarks of docs/benchmarks.md; ARGS=latency runs only that one
 	@tests/testbed/prerequisites.sh

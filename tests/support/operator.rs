@@ -5,7 +5,7 @@
 )]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -34,6 +34,16 @@ impl Operator {
     /// the rights of `runtime::permissions`, and logs at debug level. `args` come last.
     pub async fn start(space: &Space<'_>, replica: &str, args: &[&str]) -> Result<Self> {
         let kubeconfig = space.service_account(replica).await?;
+        Self::start_by(space, replica, &kubeconfig, args)
+    }
+
+    /// The same with this kubeconfig.
+    pub fn start_by(
+        space: &Space<'_>,
+        replica: &str,
+        kubeconfig: &Path,
+        args: &[&str],
+    ) -> Result<Self> {
         let health = free_address()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_seedbed"));
         command
@@ -42,8 +52,10 @@ impl Operator {
             .args(["operator", "--namespace", &space.name])
             .args(["--replica-name", replica])
             .args(["--health-address", &health.to_string()])
-            .args(["--log-filter", "debug"])
             .args(args);
+        if !args.contains(&"--log-filter") {
+            command.args(["--log-filter", "debug"]);
+        }
         let how = Spawn {
             netns: space.ground.seed.netns().map(str::to_owned),
             grace: STOP_LIMIT,

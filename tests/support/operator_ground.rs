@@ -42,7 +42,7 @@ pub struct Ground {
     pub seed: Seed,
     pub audit: Audit,
     // Goes after the seed.
-    _network: Network,
+    pub network: Network,
 }
 
 static SHARED: Mutex<Weak<Ground>> = Mutex::new(Weak::new());
@@ -113,7 +113,7 @@ impl Ground {
         Ok(Self {
             audit: Audit::new(&seed.audit_log()),
             seed,
-            _network: network,
+            network,
         })
     }
 

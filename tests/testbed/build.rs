@@ -16,6 +16,9 @@ pub enum Component {
     Kubernetes,
     /// etcd, etcdctl, etcdutl.
     Etcd,
+    /// The same of the minor before: what older Kubernetes releases run.
+    #[value(name = "etcd-3.6")]
+    Etcd36,
     /// containerd, containerd-shim-runc-v2, ctr.
     Containerd,
     /// coredns.
@@ -37,8 +40,9 @@ pub const KUBERNETES_NAMES: [&str; 7] = [
 
 impl Component {
     /// All of them, the quickest build first.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Etcd,
+        Self::Etcd36,
         Self::Containerd,
         Self::Helm,
         Self::Coredns,
@@ -50,6 +54,7 @@ impl Component {
         match self {
             Self::Kubernetes => "kubernetes",
             Self::Etcd => "etcd",
+            Self::Etcd36 => "etcd-3.6",
             Self::Containerd => "containerd",
             Self::Coredns => "coredns",
             Self::Helm => "helm",
@@ -60,7 +65,7 @@ impl Component {
     fn module(self) -> &'static str {
         match self {
             Self::Kubernetes => "k8s.io/kubernetes",
-            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::Etcd | Self::Etcd36 => "go.etcd.io/etcd/server/v3",
             Self::Containerd => "github.com/containerd/containerd/v2",
             Self::Coredns => "github.com/coredns/coredns",
             Self::Helm => "helm.sh/helm/v4",
@@ -71,7 +76,7 @@ impl Component {
     fn binaries(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Kubernetes => &[("kubernetes", ".")],
-            Self::Etcd => &[
+            Self::Etcd | Self::Etcd36 => &[
                 ("etcd", "go.etcd.io/etcd/server/v3"),
                 ("etcdctl", "go.etcd.io/etcd/etcdctl/v3"),
                 ("etcdutl", "go.etcd.io/etcd/etcdutl/v3"),
@@ -143,7 +148,7 @@ impl Component {
                 );
             }
             Self::Helm => set("helm.sh/helm/v4/internal/version.version", &release),
-            Self::Etcd | Self::Coredns => {}
+            Self::Etcd | Self::Etcd36 | Self::Coredns => {}
         }
         Ok(flags)
     }
