@@ -8,7 +8,7 @@ use crate::membership::facts::Loss;
 use crate::membership::goal::Candidate;
 use crate::membership::memory::{MemberMemory, Memory};
 use crate::membership::snapshot::Snapshot;
-use crate::membership::verdict::corrupt_member;
+use crate::membership::verdict::{corrupt_member, majority_leader};
 
 /// Silence that is enough when somebody says that the machine is gone (A.5).
 const CONFIRMED_GRACE: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ pub(super) fn loss(
     memory: &Memory,
 ) -> Option<Loss> {
     let seen = memory.members.get(&listed.id)?;
-    let unseen = unseen(listed, round);
+    let unseen = unseen(listed, snapshot, round);
     let silent = past(round.now, seen.silent_since, CONFIRMED_GRACE) && unseen;
     let Some(machine) = wanted else {
         return silent.then(|| Loss::TakenOut(taken_out(listed)));
@@ -69,22 +69,39 @@ pub(super) fn loss(
     if is_corrupt(listed, snapshot) {
         return Some(Loss::Corrupt);
     }
-    silence(listed, round, memory)
+    silence(listed, snapshot, round, memory)
 }
 
-/// A member was asked whom it is connected to, and none sees this one. If one does, it is the seed's
-/// way to it that is broken.
-fn unseen(listed: &Listed<'_>, round: &Round<'_>) -> bool {
+/// The leader does not see it. If it does, it is the seed's way to it that is broken. The leader
+/// writes to everybody; a follower only reads, and may take minutes to notice that a machine without
+/// power is gone, so the others are asked only when the leader has no answer.
+fn unseen(listed: &Listed<'_>, snapshot: &Snapshot, round: &Round<'_>) -> bool {
+    let leader = majority_leader(snapshot).map(|(leader, _)| leader);
+    if let Some(peers) = leader
+        .filter(|leader| *leader != listed.id)
+        .and_then(|leader| round.sees.get(&leader))
+    {
+        return !peers.contains(&listed.id);
+    }
     round.sees.keys().any(|id| *id != listed.id)
         && !round.sees.values().any(|peers| peers.contains(&listed.id))
 }
 
 /// Silence alone is enough after `nodeLoss.timeout`, watched to its end by this process.
-fn silence(listed: &Listed<'_>, round: &Round<'_>, memory: &Memory) -> Option<Loss> {
+fn silence(
+    listed: &Listed<'_>,
+    snapshot: &Snapshot,
+    round: &Round<'_>,
+    memory: &Memory,
+) -> Option<Loss> {
+    // A learner's machine that has not booted yet is waited for (I14).
+    if listed.is_learner && !listed.started {
+        return None;
+    }
     let since = memory.members.get(&listed.id)?.dark_since?;
     let watched = past(round.now, memory.watching_since, CONFIRMED_GRACE);
     let long = elapsed(round.now, since) >= round.loss_timeout;
-    (long && watched && unseen(listed, round)).then(|| Loss::Silent {
+    (long && watched && unseen(listed, snapshot, round)).then(|| Loss::Silent {
         since: at(since),
         too_soon: round.ledger.last_loss_removal.and_then(|last| {
             let together = since <= last;
