@@ -536,7 +536,7 @@ fn judged(state: &State, op: Op, mode: Mode) -> Result<(), Bad> {
             let grows = after.voters() < usize::from(state.size);
             let free = |row: &Machine| !row.kind.listed() && !row.leaving;
             let another = after.all().any(|(_, row)| free(row));
-            let even = after.voters() % 2 == 0;
+            let even = after.voters().is_multiple_of(2);
             if even && grows && !another {
                 Err(Bad::LeftEven)
             } else {
