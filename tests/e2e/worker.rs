@@ -13,7 +13,7 @@ use crate::testbed::stage::{condition_of, pods_of, wait};
 use crate::testbed::{Component, build, netns, progress};
 
 const NAME: &str = "worker";
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 21);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 31);
 
 /// Switches on a machine that has what every node has, and nothing of Seedbed's.
 pub fn boot(site: &Site) -> Result<Machine> {

@@ -166,7 +166,7 @@ async fn tell(
         now: context.clock.now(),
     };
     let said = status::status(&facts);
-    report(object, object.status.as_ref(), &said, Fence::None, context).await?;
+    report(object, object.status.as_ref(), &said, Fence::Uid, context).await?;
     let changed = object.status.as_ref() != Some(&said.0);
     let uid = object.uid().unwrap_or_default();
     let quiet = context
