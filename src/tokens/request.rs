@@ -285,13 +285,14 @@ pub fn judge_open(
     if place.closed {
         return Err(Refusal::NotWanted);
     }
-    bearer.check(request)?;
     if place.name_taken {
         return Err(Refusal::NameTaken);
     }
+    // Before the token: what was granted to a Node is forgotten some time after it has come.
     if place.node_exists {
         return Err(Refusal::NodeExists);
     }
+    bearer.check(request)?;
     if place.free == 0 && bearer.granted.is_none() {
         return Err(Refusal::PoolFull);
     }
