@@ -132,7 +132,7 @@ fn pair(name: &str) -> KeyPair {
 fn cluster() -> ClusterPki {
     ClusterPki {
         ca: pair("ca"),
-        etcd_ca: pair("etcd/ca"),
+        etcd_ca: Some(pair("etcd/ca")),
         front_proxy_ca: pair("front-proxy-ca"),
         service_account: ServiceAccountKeys {
             public_pem: "<public key sa>\n".to_owned(),

@@ -165,9 +165,9 @@ fn ours(cluster: &ClusterPki, machine: &MachinePki) -> Files {
         files.insert(format!("{name}.crt"), pair.certificate_pem.clone());
         files.insert(format!("{name}.key"), pair.key_pem.to_string());
     };
-    add("ca", cluster.ca(Ca::Cluster));
-    add("etcd/ca", cluster.ca(Ca::Etcd));
-    add("front-proxy-ca", cluster.ca(Ca::FrontProxy));
+    add("ca", cluster.ca(Ca::Cluster).unwrap());
+    add("etcd/ca", cluster.ca(Ca::Etcd).unwrap());
+    add("front-proxy-ca", cluster.ca(Ca::FrontProxy).unwrap());
     for (leaf, pair) in machine {
         add(base_name(*leaf), pair);
     }

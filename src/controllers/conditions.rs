@@ -102,6 +102,8 @@ reasons! {
     IssuingCertificates
     /// The founding of etcd is being recorded.
     AwaitingFounding
+    /// The EtcdCluster that a ControlPlane refers to is not there, or not founded.
+    AwaitingEtcdCluster
     /// What an earlier object of the same name owned has yet to be deleted.
     AwaitingDeletion
     /// Machine configs are published and no machine answers yet.
@@ -186,6 +188,11 @@ impl Conditions {
                 .map(|condition| (*condition, unknown()))
                 .collect(),
         )
+    }
+
+    /// Takes over the types of another set.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
     }
 
     /// Takes over stored conditions of types that this set knows.

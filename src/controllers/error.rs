@@ -23,10 +23,10 @@ pub enum Error {
     Task(#[from] tokio::task::JoinError),
     /// A Secret's name is taken by somebody else's.
     #[error(
-        "Secret {secret} exists and does not belong to this ControlPlane; delete or rename it, or \
-         give the ControlPlane or the machine another name"
+        "Secret {secret} exists and does not belong to this {kind}; delete or rename it, or \
+         give the {kind} or the machine another name"
     )]
-    Occupied { secret: String },
+    Occupied { secret: String, kind: String },
     /// Something that can only be wrong in the code.
     #[error("{0}")]
     Bug(String),

@@ -1,7 +1,8 @@
 //! The ledger of an EtcdCluster, read: which member a machine has, under which name and address.
-//! Pure; both controllers of a stacked cluster look it up here.
+//! Pure; both controllers look it up here.
 
 use crate::crd::{EtcdCluster, Ledger, Slot};
+use crate::domain::{Founding, InitialClusterState, Member};
 
 /// A member as the ledger has it.
 #[derive(Clone, Debug)]
@@ -36,6 +37,33 @@ pub fn members(ledger: &Ledger) -> impl Iterator<Item = LedgerMember<'_>> {
                 .or_else(|| founders_url(ledger, &slot.machine))?,
         })
     })
+}
+
+/// The members as the ledger holds them; `None` until the founding is recorded.
+pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
+    let status = cluster.status.as_ref()?;
+    let ledger = status.ledger.as_ref()?;
+    let recorded = ledger.founding.as_ref()?;
+    let member = |member: LedgerMember<'_>| Member {
+        machine: member.slot.machine.clone(),
+        started: member.slot.started,
+        added: member.slot.generation > 0,
+        name: member.name,
+        peer_url: member.peer_url,
+    };
+    Some(Founding {
+        token: recorded.token.clone(),
+        members: members(ledger).map(member).collect(),
+        state: match status.cluster_id {
+            None => InitialClusterState::New,
+            Some(_) => InitialClusterState::Existing,
+        },
+    })
+}
+
+/// The members that vote, in the ledger's order.
+pub fn voters(ledger: &Ledger) -> impl Iterator<Item = LedgerMember<'_>> {
+    members(ledger).filter(|member| member.slot.generation == 0 || member.slot.promoted == Some(true))
 }
 
 fn founders_url(ledger: &Ledger, machine: &str) -> Option<String> {

@@ -6,6 +6,7 @@
 //! condition types and reasons in [`conditions`].
 
 pub mod conditions;
+mod contents;
 pub mod context;
 pub mod control_plane;
 pub mod error;
@@ -17,7 +18,10 @@ pub mod names;
 pub mod node_pool;
 mod pace;
 mod report;
+mod release;
 mod run;
+mod secret_writer;
+mod secrets;
 mod turn;
 
 pub use run::run;

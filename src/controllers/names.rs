@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 /// Label with the ControlPlane's name on everything that belongs to it.
 pub const LABEL_CONTROL_PLANE: &str = "seedbed.dev/control-plane";
+/// Label with the EtcdCluster's name on everything that belongs to one on machines of its own.
+pub const LABEL_ETCD_CLUSTER: &str = "seedbed.dev/etcd-cluster";
 /// Label with the machine's name on what belongs to one machine.
 pub const LABEL_MACHINE: &str = "seedbed.dev/machine";
 /// Label with the NodePool's name on what belongs to it: Secrets in the seed, Nodes in the target.
@@ -48,7 +50,12 @@ pub const LEDGER_KEY: &str = "ledger.json";
 
 /// Selector of the machine-config Secrets of a control plane.
 pub fn machine_config_selector(control_plane: &str) -> String {
-    format!("{LABEL_CONTROL_PLANE}={control_plane},{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
+    machine_configs_under(LABEL_CONTROL_PLANE, control_plane)
+}
+
+/// Selector of the machine-config Secrets of the object that `label` names.
+pub fn machine_configs_under(label: &str, name: &str) -> String {
+    format!("{label}={name},{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
 }
 
 /// Selector of the machine-config Secrets of all control planes.
@@ -123,9 +130,19 @@ pub fn labels(
     machine: Option<&str>,
     content: &str,
 ) -> BTreeMap<String, String> {
+    labels_under(LABEL_CONTROL_PLANE, control_plane, machine, content)
+}
+
+/// Labels of what belongs to the object that `label` names: a ControlPlane or an EtcdCluster.
+pub fn labels_under(
+    label: &str,
+    name: &str,
+    machine: Option<&str>,
+    content: &str,
+) -> BTreeMap<String, String> {
     let pairs = [
-        (LABEL_CONTROL_PLANE, Some(control_plane)),
-        (LABEL_CLUSTER_NAME, Some(control_plane)),
+        (label, Some(name)),
+        (LABEL_CLUSTER_NAME, Some(name)),
         (LABEL_MACHINE, machine),
         (LABEL_CONTENT, Some(content)),
     ];

@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::FIELD_MANAGER;
-use super::conditions::{Conditions, READY, RECONCILING, Reason, STALLED};
 use super::context::Context;
 use super::error::{Error, ErrorClass};
 use crate::kube_ext::events::EventSpec;
@@ -114,14 +113,4 @@ where
         Some(found) if found.uid() == object.uid() => Ok(found.resource_version()),
         _ => Err(conflict),
     }
-}
-
-/// Conditions of an object that this release does not act on.
-pub fn not_yet_supported(types: &[&'static str], why: &str) -> Conditions {
-    let mut conditions = Conditions::unknown(types);
-    conditions.set(STALLED, true, Reason::NotYetSupported, why);
-    conditions.set(RECONCILING, false, Reason::Blocked, why);
-    conditions.set_ready(&[]);
-    debug_assert!(types.contains(&READY));
-    conditions
 }

@@ -88,10 +88,32 @@ impl Reconciled for ControlPlane {
         // Only that one has changed: what is in it is read when it is needed.
         let secrets =
             Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
+        let store = controller.store();
         controller
-            .owns(clusters, watcher::Config::default())
+            .watches(clusters, watcher::Config::default(), move |cluster| {
+                concerned(&cluster, &store.state())
+            })
             .owns(secrets, ours)
     }
+}
+
+/// The ControlPlanes that have their state in an EtcdCluster: the one that owns it, and those that
+/// refer to it.
+fn concerned(
+    cluster: &EtcdCluster,
+    control_planes: &[Arc<DeserializeGuard<ControlPlane>>],
+) -> Vec<reflector::ObjectRef<DeserializeGuard<ControlPlane>>> {
+    let name = cluster.name_any();
+    let is_concerned = |found: &&Arc<DeserializeGuard<ControlPlane>>| {
+        let own = found.name_any();
+        let spec = found.0.as_ref().map(|object| &object.spec);
+        let state = spec.map_or(Some(own.as_str()), |spec| spec.etcd_cluster(&own));
+        found.namespace() == cluster.namespace() && state == Some(name.as_str())
+    };
+    let concerned = control_planes.iter().filter(is_concerned);
+    concerned
+        .map(|found| reflector::ObjectRef::from_obj(&**found))
+        .collect()
 }
 
 impl Reconciled for EtcdCluster {
@@ -119,7 +141,10 @@ impl Reconciled for EtcdCluster {
             let namespace = secret.namespace()?;
             Some(reflector::ObjectRef::new(name).within(&namespace))
         };
-        controller.watches(secrets, configs, of_cluster)
+        let own = watcher::Config::default().labels(names::LABEL_ETCD_CLUSTER);
+        controller
+            .watches(secrets.clone(), configs, of_cluster)
+            .owns(secrets, own)
     }
 }
 

@@ -266,6 +266,19 @@ pub struct EtcdSource {
     pub external: Option<ExternalEtcd>,
 }
 
+impl ControlPlaneSpec {
+    /// Name of the EtcdCluster that holds the state of the ControlPlane `name`: its own, or the one
+    /// that it refers to. `None` for an etcd that Seedbed does not manage.
+    pub fn etcd_cluster<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let etcd = self.etcd.as_ref();
+        match etcd.and_then(|etcd| etcd.cluster_ref.as_ref()) {
+            Some(reference) => Some(&reference.name),
+            None if etcd.is_some_and(|etcd| etcd.external.is_some()) => None,
+            None => Some(name),
+        }
+    }
+}
+
 /// An etcd that Seedbed does not manage (kubeadm `etcd.external`).
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -226,6 +226,9 @@ pub struct Slot {
     pub member_id: Option<String>,
     /// This member has answered at least once.
     pub started: bool,
+    /// A member that was added as a learner votes. Founders always do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<bool>,
 }
 
 /// A change of membership under way.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{EnvVar, Taint};
 use zeroize::Zeroizing;
 
-use super::{Cidr, KubeVersion, NodeName};
+use super::{Cidr, Etcd, KubeVersion, NodeName};
 use crate::crd::{Arg, HostPathMount, KeyAlgorithm};
 
 /// A control plane as it shall be.
@@ -26,8 +26,8 @@ pub struct ControlPlane {
     pub version: KubeVersion,
     /// `controlPlaneEndpoint`; `None` only with a single machine, whose address serves then.
     pub endpoint: Option<HostPort>,
-    /// Machines that serve, in the order of the inventory. After the founding: those that have an
-    /// etcd member.
+    /// Machines that serve, in the order of the inventory. With stacked etcd, after the founding:
+    /// those that have an etcd member.
     pub machines: Vec<Machine>,
     /// Machines of the inventory that nothing runs on.
     pub spares: Vec<Machine>,
@@ -138,18 +138,6 @@ impl ControlPlane {
     }
 }
 
-/// Stacked etcd.
-#[derive(Clone, Debug)]
-pub struct Etcd {
-    pub data_dir: String,
-    /// Full image reference.
-    pub image: String,
-    pub extra_args: Vec<Arg>,
-    pub extra_envs: Vec<EnvVar>,
-    pub server_cert_sans: Vec<String>,
-    pub peer_cert_sans: Vec<String>,
-}
-
 /// Additions to a component.
 #[derive(Clone, Debug, Default)]
 pub struct Component {
@@ -224,52 +212,4 @@ impl fmt::Debug for UserFile {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
-}
-
-/// The founding of an etcd cluster, as the ledger holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Founding {
-    /// `--initial-cluster-token`.
-    pub token: String,
-    /// `--initial-cluster`, in the ledger's order.
-    pub members: Vec<Member>,
-    pub state: InitialClusterState,
-}
-
-/// A member of `--initial-cluster`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Name of its machine.
-    pub machine: String,
-    /// `--name`. A founder's is that of its machine.
-    pub name: String,
-    pub peer_url: String,
-    /// It has answered at least once: its data must never be missing again
-    /// (etcd-membership I9).
-    pub started: bool,
-    /// It was added to a running cluster: data that its machine still has is another member's
-    /// (etcd-membership I10).
-    pub added: bool,
-}
-
-impl Member {
-    /// The member that a machine has when it founds a cluster.
-    pub fn founder(machine: &Machine) -> Self {
-        Self {
-            machine: machine.name.to_string(),
-            name: machine.name.to_string(),
-            peer_url: machine.peer_url(),
-            started: false,
-            added: false,
-        }
-    }
-}
-
-/// `--initial-cluster-state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InitialClusterState {
-    /// Until the cluster ID is known.
-    New,
-    /// From then on.
-    Existing,
 }

@@ -7,6 +7,7 @@
 mod cidr;
 mod cluster;
 mod duration;
+mod etcd;
 mod etcd_id;
 mod names;
 mod node_pool;
@@ -14,10 +15,14 @@ mod version;
 
 pub use cidr::{Cidr, CidrError};
 pub use cluster::{
-    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, Founding, HostPort,
-    InitialClusterState, KubeProxy, Kubelet, Machine, Member, Profile, UserFile,
+    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, HostPort, KubeProxy, Kubelet,
+    Machine, Profile, UserFile,
 };
 pub use duration::{DurationError, parse_go_duration};
+pub use etcd::{
+    ClientFiles, Etcd, EtcdCluster, EtcdCredentials, EtcdMembers, ExternalEtcd, Founding,
+    InitialClusterState, Member,
+};
 pub use etcd_id::{ClusterId, EtcdIdError, MemberId};
 pub use names::{NameError, NodeName, dns_subdomain, dns_subdomain_or_wildcard};
 pub use node_pool::{NodePool, Worker, Workers};

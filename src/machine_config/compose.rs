@@ -42,7 +42,9 @@ pub fn machine_contents(
     leaves: &MachinePki,
 ) -> Result<Contents, MachineConfigError> {
     let files = machine_files(control_plane, machine, founding, cluster, leaves)?;
-    let data_dir = &control_plane.etcd.data_dir;
+    // Etcd's data is there where a member is.
+    let members = control_plane.etcd.stacked();
+    let data_dir = members.map(|members| members.data_dir.clone());
     let with_containerd = files.iter().any(|file| file.path == CONTAINERD_CONFIG);
     let additions = Additions {
         files: &control_plane.files,
@@ -51,11 +53,11 @@ pub fn machine_contents(
         private_directories: PRIVATE_DIRECTORIES
             .iter()
             .map(|folder| (*folder).to_owned())
-            .chain([data_dir.clone()])
+            .chain(data_dir.clone())
             .collect(),
-        reserved_directories: vec![data_dir.clone()],
+        reserved_directories: data_dir.iter().cloned().collect(),
         restarted_services: restarted_services(control_plane.os_preparation, with_containerd),
-        data_dir: data_dir_of(founding, machine, data_dir),
+        data_dir: data_dir.and_then(|folder| data_dir_of(founding, machine, &folder)),
         joins: false,
     };
     Contents::new(files, additions)
@@ -70,7 +72,7 @@ pub(super) fn restarted_services(os_preparation: bool, containerd: bool) -> Vec<
 }
 
 /// What the first boot does about data that is there, or not.
-fn data_dir_of(founding: &Founding, machine: &Machine, folder: &str) -> Option<DataDir> {
+pub(super) fn data_dir_of(founding: &Founding, machine: &Machine, folder: &str) -> Option<DataDir> {
     let mut members = founding.members.iter();
     let member = members.find(|member| member.machine == machine.name.as_str())?;
     match (member.started, member.added) {
@@ -81,7 +83,7 @@ fn data_dir_of(founding: &Founding, machine: &Machine, folder: &str) -> Option<D
 }
 
 /// A founding that says nothing about the others.
-fn alone(machine: &Machine) -> Founding {
+pub(super) fn alone(machine: &Machine) -> Founding {
     Founding {
         token: String::new(),
         members: vec![Member::founder(machine)],

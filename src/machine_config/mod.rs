@@ -4,13 +4,14 @@
 //! budget, and which revision it is. Pure and complete: every file or an error, never a part, and
 //! the same input gives the same bytes. It does not know what is in a file.
 //!
-//! `compose` and `worker` join the rooms that a machine config comes from; a new format of user data gets a
+//! `compose`, `etcd_machine` and `worker` join the rooms that a machine config comes from; a new format of user data gets a
 //! file beside `cloud_config`; what a machine does at boot is in `boot`; which paths a user may not
 //! write is in `paths`.
 
 mod boot;
 mod cloud_config;
 mod compose;
+mod etcd_machine;
 mod paths;
 mod revision;
 mod stored;
@@ -25,6 +26,7 @@ use crate::domain::UserFile;
 use crate::manifests::{ManifestError, NodeFile};
 
 pub use boot::SUCCESS_MARKER;
+pub use etcd_machine::{etcd_machine_config, etcd_machine_contents};
 pub use compose::{machine_config, machine_contents};
 pub use paths::PathFault;
 pub use stored::PLAIN_LIMIT_BYTES;

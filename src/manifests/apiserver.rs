@@ -7,7 +7,7 @@ use super::args::{BaseArgs, command_args, last_value};
 use super::etcd::loopback;
 use super::pod::{Probes, StaticPod, merge_envs, probe_host};
 use super::volumes::Volumes;
-use crate::domain::{ControlPlane, HostPort, Machine};
+use crate::domain::{ControlPlane, Etcd, ExternalEtcd, HostPort, Machine};
 use crate::versions::{self, Component};
 
 /// Annotation by which kubeadm finds the API server's address.
@@ -16,10 +16,13 @@ const ENDPOINT_ANNOTATION: &str = "kubeadm.kubernetes.io/kube-apiserver.advertis
 /// The API server's static pod on one machine.
 pub(super) fn pod(control_plane: &ControlPlane, machine: &Machine) -> Result<Pod, ManifestError> {
     let component = &control_plane.api_server.component;
-    let volumes = Volumes::default()
+    let mut volumes = Volumes::default()
         .folder("k8s-certs", &control_plane.certificates_dir, true)
-        .ca_certificates(&machine.ca_directories)
-        .extra(&component.extra_volumes);
+        .ca_certificates(&machine.ca_directories);
+    if let Etcd::External(external) = &control_plane.etcd {
+        volumes = volumes.files_of("etcd-certs", &files(external));
+    }
+    let volumes = volumes.extra(&component.extra_volumes);
     let pod = StaticPod {
         name: "kube-apiserver",
         image: versions::image(control_plane, Component::ApiServer)?,
@@ -52,10 +55,6 @@ fn base_args(control_plane: &ControlPlane, machine: &Machine) -> BaseArgs {
         ("client-ca-file", file("ca.crt")),
         ("enable-admission-plugins", "NodeRestriction".to_owned()),
         ("enable-bootstrap-token-auth", "true".to_owned()),
-        ("etcd-cafile", file("etcd/ca.crt")),
-        ("etcd-certfile", file("apiserver-etcd-client.crt")),
-        ("etcd-keyfile", file("apiserver-etcd-client.key")),
-        ("etcd-servers", etcd_servers(control_plane, machine)),
         (
             "kubelet-client-certificate",
             file("apiserver-kubelet-client.crt"),
@@ -92,6 +91,7 @@ fn base_args(control_plane: &ControlPlane, machine: &Machine) -> BaseArgs {
         ("tls-cert-file", file("apiserver.crt")),
         ("tls-private-key-file", file("apiserver.key")),
     ];
+    args.extend(etcd(control_plane, machine));
     // The two flags exclude each other; a file given by the user says it all.
     let extra_args = &control_plane.api_server.component.extra_args;
     if last_value(extra_args, "authorization-config").is_none() {
@@ -100,9 +100,15 @@ fn base_args(control_plane: &ControlPlane, machine: &Machine) -> BaseArgs {
     args
 }
 
-/// The member on the same machine; kubeadm lets `advertise-client-urls` of etcd replace it.
-fn etcd_servers(control_plane: &ControlPlane, machine: &Machine) -> String {
-    match last_value(&control_plane.etcd.extra_args, "advertise-client-urls") {
+/// Where the state is, and what the API server shows there. With stacked etcd, the member on the
+/// same machine; kubeadm lets `advertise-client-urls` of etcd replace it.
+fn etcd(control_plane: &ControlPlane, machine: &Machine) -> BaseArgs {
+    let members = match &control_plane.etcd {
+        Etcd::Stacked(members) => members,
+        Etcd::External(external) => return external_etcd(external),
+    };
+    let file = |name: &str| format!("{}/{name}", control_plane.certificates_dir);
+    let servers = match last_value(&members.extra_args, "advertise-client-urls") {
         Some(urls) => urls.to_owned(),
         None => {
             let local = HostPort {
@@ -111,7 +117,33 @@ fn etcd_servers(control_plane: &ControlPlane, machine: &Machine) -> String {
             };
             format!("https://{local}")
         }
+    };
+    vec![
+        ("etcd-cafile", file("etcd/ca.crt")),
+        ("etcd-certfile", file("apiserver-etcd-client.crt")),
+        ("etcd-keyfile", file("apiserver-etcd-client.key")),
+        ("etcd-servers", servers),
+    ]
+}
+
+fn external_etcd(external: &ExternalEtcd) -> BaseArgs {
+    let mut args = vec![("etcd-servers", external.endpoints.join(","))];
+    if let Some(ca) = &external.ca_file {
+        args.push(("etcd-cafile", ca.clone()));
     }
+    if let Some(client) = &external.client {
+        args.push(("etcd-certfile", client.certificate.clone()));
+        args.push(("etcd-keyfile", client.key.clone()));
+    }
+    args
+}
+
+/// The files that the API server reads to reach an etcd elsewhere.
+fn files(external: &ExternalEtcd) -> Vec<&str> {
+    let client = external.client.iter();
+    let client = client.flat_map(|client| [&client.certificate, &client.key]);
+    let files = external.ca_file.iter().chain(client);
+    files.map(String::as_str).collect()
 }
 
 /// Service ranges as flags take them: joined by commas.

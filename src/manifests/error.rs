@@ -16,6 +16,8 @@ pub enum ManifestError {
     Yaml(#[from] YamlError),
     #[error("a manifest cannot be written as JSON")]
     Json(#[from] serde_json::Error),
+    #[error("the certificate of etcd's CA is not stored")]
+    MissingEtcdCa,
     #[error("machine {machine}: certificate {leaf:?} has not been issued")]
     MissingLeaf { machine: String, leaf: Leaf },
     #[error(

@@ -1,4 +1,4 @@
-//! A stacked etcd member (kubeadm `GetEtcdPodSpec`).
+//! An etcd member, stacked or on a machine of its own (kubeadm `GetEtcdPodSpec`).
 //!
 //! The one place where we differ from kubeadm on purpose: kubeadm starts a cluster of one and adds
 //! members, Seedbed founds all at once, so `--initial-cluster` lists every founder and the token
@@ -12,7 +12,7 @@ use super::args::{BaseArgs, command_args, last_value};
 use super::pod::{Probes, StaticPod, merge_envs};
 use super::volumes::Volumes;
 use crate::crd::Arg;
-use crate::domain::{ControlPlane, Founding, HostPort, InitialClusterState, Machine, Member};
+use crate::domain::{EtcdMembers, Founding, HostPort, InitialClusterState, Machine, Member};
 
 /// Annotation by which kubeadm finds a member's client URL.
 const CLIENT_URLS_ANNOTATION: &str = "kubeadm.kubernetes.io/etcd.advertise-client-urls";
@@ -22,23 +22,23 @@ const METRICS_PORT: u16 = 2381;
 
 /// The member's static pod on one machine.
 pub(super) fn pod(
-    control_plane: &ControlPlane,
+    etcd: &EtcdMembers,
+    certificates_dir: &str,
     machine: &Machine,
     founding: &Founding,
 ) -> Result<Pod, ManifestError> {
     let member = membership(machine, founding)?;
-    let etcd = &control_plane.etcd;
     let volumes = Volumes::default()
         .folder(
             "etcd-certs",
-            &format!("{}/etcd", control_plane.certificates_dir),
+            &format!("{certificates_dir}/etcd"),
             false,
         )
         .folder("etcd-data", &etcd.data_dir, false);
     // kubeadm sorts the volumes and lists the mounts in the other order.
     let mut mounts = volumes.mounts();
     mounts.reverse();
-    let base = base_args(control_plane, machine, member, founding);
+    let base = base_args(etcd, certificates_dir, machine, member, founding);
     let pod = StaticPod {
         name: "etcd",
         image: etcd.image.clone(),
@@ -83,12 +83,13 @@ fn membership<'a>(machine: &Machine, founding: &'a Founding) -> Result<&'a Membe
 }
 
 fn base_args(
-    control_plane: &ControlPlane,
+    etcd: &EtcdMembers,
+    certificates_dir: &str,
     machine: &Machine,
     member: &Member,
     founding: &Founding,
 ) -> BaseArgs {
-    let file = |name: &str| format!("{}/etcd/{name}", control_plane.certificates_dir);
+    let file = |name: &str| format!("{certificates_dir}/etcd/{name}");
     let local = |port| HostPort {
         host: loopback(machine).to_owned(),
         port,
@@ -106,7 +107,7 @@ fn base_args(
         ("advertise-client-urls", machine.client_url()),
         ("cert-file", file("server.crt")),
         ("client-cert-auth", "true".to_owned()),
-        ("data-dir", control_plane.etcd.data_dir.clone()),
+        ("data-dir", etcd.data_dir.clone()),
         ("feature-gates", "InitialCorruptCheck=true".to_owned()),
         ("initial-advertise-peer-urls", machine.peer_url()),
         ("initial-cluster", members.join(",")),

@@ -3,17 +3,24 @@
 use zeroize::Zeroizing;
 
 use super::kubeconfig::{Kubeconfig, kubeconfig};
+use super::os_preparation::Prepared;
 use super::pod::to_manifest;
 use super::{
     ManifestError, NodeFile, apiserver, controller_manager, etcd, kubelet, os_preparation,
     scheduler,
 };
-use crate::domain::{CaKeyPlacement, ControlPlane, Founding, HostPort, Machine};
+use crate::domain::{
+    CaKeyPlacement, Cidr, ControlPlane, Etcd, EtcdCredentials, Founding, HostPort, Machine,
+};
 use crate::pki::{CertSpec, ClusterPki, KeyPair, Leaf, MachinePki, inventory};
+use crate::versions::{self, Component};
 
 /// Folder of kubeconfigs; the one of static pods lies in it.
 pub(super) const KUBERNETES_DIR: &str = "/etc/kubernetes";
 const KUBELET_DIR: &str = "/var/lib/kubelet";
+pub(super) const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
+/// The variable that the drop-in hands to the kubelet.
+pub(super) const KUBELET_FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 
 /// Every file of `machine`, sorted by path, with kubeadm's modes. The user's own files
 /// (`machineConfig.files`) are not among them.
@@ -36,6 +43,7 @@ pub fn machine_files(
     };
     let mut files = Vec::new();
     renderer.authorities(&mut files);
+    renderer.etcd_authority(&mut files)?;
     renderer.leaves(&mut files)?;
     renderer.manifests(&mut files, founding)?;
     renderer.kubelet(&mut files)?;
@@ -85,18 +93,44 @@ impl Renderer<'_> {
         // The controller manager signs kubelet certificates with the cluster CA's key.
         let authorities = [
             ("ca", &cluster.ca, true),
-            ("etcd/ca", &cluster.etcd_ca, all_keys),
             ("front-proxy-ca", &cluster.front_proxy_ca, all_keys),
         ];
+        let pki = self.pki();
         for (name, authority, with_key) in authorities {
-            files.push(self.certificate(name, authority));
+            files.push(pki.certificate(name, authority));
             if with_key {
-                files.push(self.key(name, authority));
+                files.push(pki.key(name, authority));
             }
         }
         let service_account = &cluster.service_account;
-        files.push(self.pki_file("sa.pub", 0o600, &service_account.public_pem));
-        files.push(self.pki_file("sa.key", 0o600, &service_account.private_pem));
+        files.push(pki.file("sa.pub", 0o600, &service_account.public_pem));
+        files.push(pki.file("sa.key", 0o600, &service_account.private_pem));
+    }
+
+    /// What etcd's certificates are checked against: its own CA's certificate, that of the EtcdCluster
+    /// in the same place, or what the user brought.
+    fn etcd_authority(&self, files: &mut Vec<NodeFile>) -> Result<(), ManifestError> {
+        let (pki, ca) = (self.pki(), self.cluster.etcd_ca.as_ref());
+        let ca = || ca.ok_or(ManifestError::MissingEtcdCa);
+        match &self.control_plane.etcd {
+            Etcd::Stacked(_) => {
+                files.push(pki.certificate("etcd/ca", ca()?));
+                if self.control_plane.ca_keys_on_nodes == CaKeyPlacement::All {
+                    files.push(pki.key("etcd/ca", ca()?));
+                }
+            }
+            Etcd::External(external) => match &external.credentials {
+                // Its key is never here: other control planes may have their state there, too.
+                EtcdCredentials::Issued { .. } => files.push(pki.certificate("etcd/ca", ca()?)),
+                EtcdCredentials::Given(given) => files.extend(given.iter().map(|file| NodeFile {
+                    path: file.path.clone(),
+                    mode: file.mode,
+                    owner: file.owner.clone(),
+                    content: file.content.clone(),
+                })),
+            },
+        }
+        Ok(())
     }
 
     /// The leaves that the inventory lists for this machine and profile.
@@ -108,8 +142,8 @@ impl Renderer<'_> {
             let pair = self.leaf(*leaf)?;
             match place(*leaf) {
                 Place::Pair(name) => {
-                    files.push(self.certificate(name, pair));
-                    files.push(self.key(name, pair));
+                    files.push(self.pki().certificate(name, pair));
+                    files.push(self.pki().key(name, pair));
                 }
                 Place::LocalKubeconfig(name) => {
                     files.push(self.kubeconfig(name, &local, spec, pair)?);
@@ -144,11 +178,13 @@ impl Renderer<'_> {
         files: &mut Vec<NodeFile>,
         founding: &Founding,
     ) -> Result<(), ManifestError> {
+        let control_plane = self.control_plane;
+        if let Etcd::Stacked(members) = &control_plane.etcd {
+            let folder = &control_plane.certificates_dir;
+            let pod = etcd::pod(members, folder, self.machine, founding)?;
+            files.push(manifest("etcd", &to_manifest(&pod)?));
+        }
         let pods = [
-            (
-                "etcd",
-                etcd::pod(self.control_plane, self.machine, founding)?,
-            ),
             (
                 "kube-apiserver",
                 apiserver::pod(self.control_plane, self.machine)?,
@@ -160,8 +196,7 @@ impl Renderer<'_> {
             ("kube-scheduler", scheduler::pod(self.control_plane)?),
         ];
         for (name, pod) in pods {
-            let path = format!("{KUBERNETES_DIR}/manifests/{name}.yaml");
-            files.push(node_file(path, 0o600, &to_manifest(&pod)?));
+            files.push(manifest(name, &to_manifest(&pod)?));
         }
         Ok(())
     }
@@ -179,18 +214,32 @@ impl Renderer<'_> {
             })
     }
 
-    fn certificate(&self, name: &str, pair: &KeyPair) -> NodeFile {
-        self.pki_file(&format!("{name}.crt"), 0o644, &pair.certificate_pem)
+    fn pki(&self) -> PkiFolder<'_> {
+        PkiFolder(&self.control_plane.certificates_dir)
+    }
+}
+
+/// The folder of certificates on the node.
+pub(super) struct PkiFolder<'a>(pub &'a str);
+
+impl PkiFolder<'_> {
+    pub(super) fn certificate(&self, name: &str, pair: &KeyPair) -> NodeFile {
+        self.file(&format!("{name}.crt"), 0o644, &pair.certificate_pem)
     }
 
-    fn key(&self, name: &str, pair: &KeyPair) -> NodeFile {
-        self.pki_file(&format!("{name}.key"), 0o600, &pair.key_pem)
+    pub(super) fn key(&self, name: &str, pair: &KeyPair) -> NodeFile {
+        self.file(&format!("{name}.key"), 0o600, &pair.key_pem)
     }
 
-    fn pki_file(&self, name: &str, mode: u32, content: &str) -> NodeFile {
-        let folder = &self.control_plane.certificates_dir;
-        node_file(format!("{folder}/{name}"), mode, content)
+    pub(super) fn file(&self, name: &str, mode: u32, content: &str) -> NodeFile {
+        node_file(format!("{}/{name}", self.0), mode, content)
     }
+}
+
+/// The manifest of a static pod.
+pub(super) fn manifest(name: &str, content: &str) -> NodeFile {
+    let path = format!("{KUBERNETES_DIR}/manifests/{name}.yaml");
+    node_file(path, 0o600, content)
 }
 
 /// What every kubelet reads, and what prepares its machine.
@@ -200,21 +249,25 @@ pub(super) fn kubelet_files(
     files: &mut Vec<NodeFile>,
 ) -> Result<(), ManifestError> {
     let mut add = |path: &str, text: &str| files.push(node_file(path.to_owned(), 0o644, text));
-    add(
-        &format!("{KUBELET_DIR}/config.yaml"),
-        &kubelet::config_file(control_plane, host)?,
-    );
+    add(KUBELET_CONFIG, &kubelet::config_file(control_plane, host)?);
     add(
         &format!("{KUBELET_DIR}/instance-config.yaml"),
         &kubelet::instance_config_file(host),
     );
-    add(
-        &format!("{KUBELET_DIR}/kubeadm-flags.env"),
-        &kubelet::flags_file(control_plane, host),
-    );
+    let shared = &control_plane.kubelet.extra_args;
+    add(KUBELET_FLAGS, &kubelet::flags_file(shared, host));
     add(os_preparation::DROP_IN_PATH, os_preparation::DROP_IN);
     if control_plane.os_preparation {
-        for (path, text) in os_preparation::files(control_plane, host.cri_socket)? {
+        let config = kubelet::kubelet_configuration(control_plane)?;
+        let ranges = &control_plane.pod_cidrs;
+        let mut ranges = ranges.iter().chain(&control_plane.service_cidrs);
+        let prepared = Prepared {
+            cri_socket: host.cri_socket,
+            pause_image: versions::image(control_plane, Component::Pause)?,
+            systemd_cgroups: config["cgroupDriver"] == "systemd",
+            forward_ipv6: ranges.any(Cidr::is_ipv6),
+        };
+        for (path, text) in os_preparation::files(&prepared) {
             add(path, &text);
         }
     }

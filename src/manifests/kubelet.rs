@@ -1,12 +1,14 @@
 //! Configuration and flags of the kubelet (kubeadm `phases/kubelet`, `componentconfigs`).
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::{Value, json};
 
 use super::ManifestError;
 use super::args::{BaseArgs, command_args};
 use crate::crd::Arg;
-use crate::domain::{ControlPlane, Machine, Worker};
+use crate::domain::{ControlPlane, EtcdCluster, Machine, Worker};
 use crate::yaml::to_yaml;
 
 /// What a kubelet has of its own, on any kind of machine.
@@ -54,11 +56,7 @@ impl<'a> From<&'a Worker> for Host<'a> {
 /// (`containerRuntimeEndpoint`, `resolvConf`) is not in it unless the user put it there.
 pub fn kubelet_configuration(control_plane: &ControlPlane) -> Result<Value, ManifestError> {
     let mut config = defaults(control_plane)?;
-    for (name, value) in &control_plane.kubelet.config {
-        if let Value::Object(fields) = &mut config {
-            overlay(fields.entry(name).or_insert(Value::Null), value);
-        }
-    }
+    overlay_all(&mut config, &control_plane.kubelet.config);
     // Not the user's: kubeadm cannot tell an explicit false from an absent one and sets true.
     config["rotateCertificates"] = Value::Bool(true);
     config["apiVersion"] = "kubelet.config.k8s.io/v1beta1".into();
@@ -79,6 +77,51 @@ pub(super) fn config_file(
     Ok(to_yaml(&config)?)
 }
 
+/// `/var/lib/kubelet/config.yaml` of a machine that runs static pods and has no API server, as
+/// kubeadm's guide to such machines has it: the kubelet answers on loopback only, and nobody who asks
+/// is known to it. The user's fields stand over that.
+pub(super) fn standalone_config_file(
+    cluster: &EtcdCluster,
+    host: Host<'_>,
+) -> Result<String, ManifestError> {
+    let mut config = json!({
+        "address": "127.0.0.1",
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": false},
+        },
+        "authorization": {"mode": "AlwaysAllow"},
+        "cgroupDriver": "systemd",
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": 10248,
+        "readOnlyPort": 0,
+        "staticPodPath": "/etc/kubernetes/manifests",
+    });
+    overlay_all(&mut config, &cluster.kubelet.config);
+    config["apiVersion"] = "kubelet.config.k8s.io/v1beta1".into();
+    config["kind"] = "KubeletConfiguration".into();
+    config["containerRuntimeEndpoint"] = host.cri_socket.into();
+    if let Some(resolv_conf) = host.resolv_conf {
+        config["resolvConf"] = resolv_conf.into();
+    }
+    Ok(to_yaml(&config)?)
+}
+
+/// Whether the kubelet of such a machine leaves cgroups to systemd.
+pub(super) fn uses_systemd_cgroups(cluster: &EtcdCluster) -> bool {
+    let mut driver = json!({"cgroupDriver": "systemd"});
+    overlay_all(&mut driver, &cluster.kubelet.config);
+    driver["cgroupDriver"] == "systemd"
+}
+
+fn overlay_all(config: &mut Value, user: &BTreeMap<String, Value>) {
+    if let Value::Object(fields) = config {
+        for (name, value) in user {
+            overlay(fields.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
 /// `/var/lib/kubelet/instance-config.yaml`: what a later `kubeadm upgrade node` keeps of this
 /// machine when it writes `config.yaml` anew.
 pub(super) fn instance_config_file(host: Host<'_>) -> String {
@@ -86,7 +129,8 @@ pub(super) fn instance_config_file(host: Host<'_>) -> String {
 }
 
 /// `/var/lib/kubelet/kubeadm-flags.env`: one variable that the drop-in hands to the kubelet.
-pub(super) fn flags_file(control_plane: &ControlPlane, host: Host<'_>) -> String {
+/// `shared` are the arguments of all machines.
+pub(super) fn flags_file(shared: &[Arg], host: Host<'_>) -> String {
     let mut base: BaseArgs = Vec::new();
     if let (Some(name), Some(hostname)) = (host.name, host.hostname)
         && name != hostname
@@ -99,7 +143,7 @@ pub(super) fn flags_file(control_plane: &ControlPlane, host: Host<'_>) -> String
     }
     // A machine's own argument replaces the cluster's of its name, as that replaces a default.
     let own = host.extra_args;
-    let shared = control_plane.kubelet.extra_args.iter();
+    let shared = shared.iter();
     let shared = shared.filter(|arg: &&Arg| !own.iter().any(|o| o.name == arg.name));
     let args = command_args(base, shared.chain(own));
     format!("KUBELET_KUBEADM_ARGS={}\n", go_quote(&args.join(" ")))

@@ -1,4 +1,4 @@
-//! The files of a machine, control plane or worker, as kubeadm of the same version writes them.
+//! The files of a machine, control plane, etcd or worker, as kubeadm of the same version writes them.
 //!
 //! Pure: the same control plane, certificates and founding give the same bytes. Never fills in a
 //! default (`resolve` did) and never leaves a file out because an input is missing: that is a
@@ -10,6 +10,7 @@ mod args;
 mod controller_manager;
 mod error;
 mod etcd;
+mod etcd_machine;
 mod files;
 mod forbidden;
 mod kubeconfig;
@@ -22,6 +23,7 @@ mod volumes;
 mod worker;
 
 pub use error::ManifestError;
+pub use etcd_machine::etcd_machine_files;
 pub use files::machine_files;
 pub use forbidden::{ArgOwner, ForbiddenArg, forbidden_arg, forbidden_args, forbidden_env};
 pub use kubeconfig::{Kubeconfig, bootstrap_kubeconfig, cluster_info, kubeconfig};

@@ -1,11 +1,6 @@
 //! Files that prepare an operating system for the kubelet. The drop-in is always there; the rest
 //! only with `machineConfig.osPreparation`, because images for Kubernetes bring it.
 
-use super::ManifestError;
-use super::kubelet::kubelet_configuration;
-use crate::domain::ControlPlane;
-use crate::versions::{self, Component};
-
 /// The drop-in of the Kubernetes packages. In `/etc` it takes the place of a packaged one of the
 /// same name and never collides with the package manager.
 pub(super) const DROP_IN_PATH: &str = "/etc/systemd/system/kubelet.service.d/10-kubeadm.conf";
@@ -19,6 +14,16 @@ EnvironmentFile=-/etc/sysconfig/kubelet
 EnvironmentFile=-/etc/default/kubelet
 ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
+"#;
+
+/// The same for a kubelet without an API server: it gets no kubeconfig.
+pub(super) const STANDALONE_DROP_IN: &str = r#"[Service]
+Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+EnvironmentFile=-/etc/sysconfig/kubelet
+EnvironmentFile=-/etc/default/kubelet
+ExecStart=
+ExecStart=/usr/bin/kubelet $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 "#;
 
 /// The unit of the Kubernetes packages.
@@ -40,50 +45,51 @@ WantedBy=multi-user.target
 
 const MODULES: &str = "overlay\nbr_netfilter\n";
 
+/// What the files depend on.
+pub(super) struct Prepared<'a> {
+    pub cri_socket: &'a str,
+    /// The sandbox image that kubeadm names, so that it is not pulled twice.
+    pub pause_image: String,
+    /// The kubelet's cgroup driver is systemd.
+    pub systemd_cgroups: bool,
+    pub forward_ipv6: bool,
+}
+
 /// Path and content of every file of `machineConfig.osPreparation`.
-pub(super) fn files(
-    control_plane: &ControlPlane,
-    cri_socket: &str,
-) -> Result<Vec<(&'static str, String)>, ManifestError> {
+pub(super) fn files(prepared: &Prepared<'_>) -> Vec<(&'static str, String)> {
     let mut files = vec![
         ("/etc/modules-load.d/kubernetes.conf", MODULES.to_owned()),
-        ("/etc/sysctl.d/99-kubernetes.conf", sysctls(control_plane)),
+        ("/etc/sysctl.d/99-kubernetes.conf", sysctls(prepared)),
         (
             "/etc/systemd/system/kubelet.service",
             KUBELET_UNIT.to_owned(),
         ),
     ];
-    if cri_socket.ends_with("/containerd/containerd.sock") {
-        files.push((
-            "/etc/containerd/config.toml",
-            containerd_config(control_plane)?,
-        ));
+    if prepared
+        .cri_socket
+        .ends_with("/containerd/containerd.sock")
+    {
+        files.push(("/etc/containerd/config.toml", containerd_config(prepared)));
     }
-    Ok(files)
+    files
 }
 
 /// What kubeadm's preflight and the container runtimes' guides ask for.
-fn sysctls(control_plane: &ControlPlane) -> String {
+fn sysctls(prepared: &Prepared<'_>) -> String {
     let mut text = "net.bridge.bridge-nf-call-iptables = 1\n\
                     net.bridge.bridge-nf-call-ip6tables = 1\n\
                     net.ipv4.ip_forward = 1\n"
         .to_owned();
-    let mut ranges = control_plane
-        .pod_cidrs
-        .iter()
-        .chain(&control_plane.service_cidrs);
-    if ranges.any(crate::domain::Cidr::is_ipv6) {
+    if prepared.forward_ipv6 {
         text.push_str("net.ipv6.conf.all.forwarding = 1\n");
     }
     text
 }
 
-/// Settings of containerd 2: the sandbox image that kubeadm names, so that it is not pulled twice,
-/// and the kubelet's cgroup driver.
-fn containerd_config(control_plane: &ControlPlane) -> Result<String, ManifestError> {
-    let pause = versions::image(control_plane, Component::Pause)?;
-    let systemd = kubelet_configuration(control_plane)?["cgroupDriver"] == "systemd";
-    Ok(format!(
+/// Settings of containerd 2: the sandbox image, and the kubelet's cgroup driver.
+fn containerd_config(prepared: &Prepared<'_>) -> String {
+    let (pause, systemd) = (&prepared.pause_image, prepared.systemd_cgroups);
+    format!(
         "version = 3
 
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
@@ -95,5 +101,5 @@ fn containerd_config(control_plane: &ControlPlane) -> Result<String, ManifestErr
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
   SystemdCgroup = {systemd}
 "
-    ))
+    )
 }

@@ -1,6 +1,7 @@
 //! Host paths that a static pod mounts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Volume, VolumeMount};
 
@@ -53,6 +54,25 @@ impl Volumes {
             if !self.0.values().any(mounted) {
                 let name = self.free_name(directory);
                 self.insert(name, directory, true, "DirectoryOrCreate");
+            }
+        }
+        self
+    }
+
+    /// The folders of these files, read-only, but those that are mounted already, by themselves or
+    /// below another (kubeadm `getEtcdCertVolumes`). The volumes are called `<name>-0`, `<name>-1`, ...
+    pub(super) fn files_of(mut self, name: &str, files: &[&str]) -> Self {
+        let folders = files.iter().filter_map(|file| Some(file.rsplit_once('/')?.0));
+        let folders: BTreeSet<&str> = folders
+            .map(|folder| if folder.is_empty() { "/" } else { folder })
+            .collect();
+        // In byte order, a folder comes before what is below it.
+        let mut number = 0;
+        for folder in folders {
+            let mut mounted = self.0.values();
+            if !mounted.any(|mount| Path::new(folder).starts_with(&mount.mount_path)) {
+                self.insert(format!("{name}-{number}"), folder, true, "DirectoryOrCreate");
+                number += 1;
             }
         }
         self

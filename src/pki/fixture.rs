@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::crd::KeyAlgorithm;
 use crate::domain::{
-    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, HostPort, KubeProxy,
+    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, EtcdMembers, HostPort, KubeProxy,
     Kubelet, Machine, Profile,
 };
 
@@ -25,14 +25,14 @@ pub(crate) fn control_plane(machines: u8) -> ControlPlane {
         pod_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
         dns_domain: "cluster.local".to_owned(),
-        etcd: Etcd {
+        etcd: Etcd::Stacked(EtcdMembers {
             data_dir: "/var/lib/etcd".to_owned(),
             image: "registry.k8s.io/etcd:3.7.0-0".to_owned(),
             extra_args: Vec::new(),
             extra_envs: Vec::new(),
             server_cert_sans: Vec::new(),
             peer_cert_sans: Vec::new(),
-        },
+        }),
         api_server: ApiServer::default(),
         controller_manager: Component::default(),
         scheduler: Component::default(),

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Ca, Leaf};
-use crate::domain::{Cidr, ControlPlane, KubeVersion, Machine, Profile};
+use crate::domain::{
+    Cidr, ControlPlane, Etcd, EtcdCluster, EtcdCredentials, EtcdMembers, KubeVersion, Machine,
+    NodeName, Profile,
+};
 
 /// Group that ClusterRoleBinding `kubeadm:cluster-admins` makes cluster administrators.
 const CLUSTER_ADMINS: &str = "kubeadm:cluster-admins";
@@ -62,7 +65,71 @@ pub enum InventoryError {
     NoServiceAddress,
 }
 
-/// The leaves that a machine must have.
+/// Everything that has to exist for one object.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// CAs of its own.
+    pub cas: Vec<Ca>,
+    /// A CA that another object has made.
+    pub borrowed: Option<Ca>,
+    pub service_account: bool,
+    pub cluster_admin: bool,
+    /// The leaves of each machine.
+    pub machines: Vec<(NodeName, BTreeMap<Leaf, CertSpec>)>,
+}
+
+/// What a control plane needs.
+pub fn of_control_plane(control_plane: &ControlPlane) -> Result<Inventory, InventoryError> {
+    let (etcd, borrowed) = match &control_plane.etcd {
+        Etcd::Stacked(_) => (Some(Ca::Etcd), None),
+        Etcd::External(external) => match external.credentials {
+            EtcdCredentials::Issued { .. } => (None, Some(Ca::Etcd)),
+            EtcdCredentials::Given(_) => (None, None),
+        },
+    };
+    let own = |ca: &Ca| *ca != Ca::Etcd || etcd.is_some();
+    let leaves = |machine: &Machine| {
+        let leaves = machine_leaves(control_plane, machine)?;
+        Ok((machine.name.clone(), leaves))
+    };
+    Ok(Inventory {
+        cas: Ca::ALL.into_iter().filter(own).collect(),
+        borrowed,
+        service_account: true,
+        cluster_admin: true,
+        machines: control_plane
+            .machines
+            .iter()
+            .map(leaves)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// What an EtcdCluster on machines of its own needs.
+pub fn of_etcd_cluster(cluster: &EtcdCluster) -> Inventory {
+    let leaves = |machine: &Machine| {
+        let leaves = etcd_machine_leaves(&cluster.members, machine);
+        (machine.name.clone(), leaves)
+    };
+    Inventory {
+        cas: vec![Ca::Etcd],
+        machines: cluster.machines.iter().map(leaves).collect(),
+        ..Inventory::default()
+    }
+}
+
+/// The leaves of a machine that runs nothing but etcd, as kubeadm's guide to such machines has them.
+pub fn etcd_machine_leaves(members: &EtcdMembers, machine: &Machine) -> BTreeMap<Leaf, CertSpec> {
+    let server = etcd_member(machine, &members.server_cert_sans);
+    let peer = etcd_member(machine, &members.peer_cert_sans);
+    BTreeMap::from([
+        (Leaf::EtcdServer, server),
+        (Leaf::EtcdPeer, peer),
+        (Leaf::EtcdHealthcheckClient, healthcheck_client()),
+    ])
+}
+
+/// The leaves that a machine of a control plane must have.
 pub fn machine_leaves(
     control_plane: &ControlPlane,
     machine: &Machine,
@@ -72,18 +139,30 @@ pub fn machine_leaves(
     let is_first = first == Some(&machine.name);
     Leaf::ALL
         .into_iter()
-        .filter(|leaf| has_leaf(control_plane.profile, is_first, *leaf))
+        .filter(|leaf| has_leaf(control_plane, is_first, *leaf))
         .map(|leaf| Ok((leaf, leaf_spec(control_plane, machine, leaf)?)))
         .collect()
 }
 
 /// Whether a machine holds a leaf. `Standard` leaves out what no component on the machine uses:
 /// probes of etcd need no client certificate, and administrators have Secret
-/// `<name>-kubeconfig`. kubeadm writes `super-admin.conf` on the machine of `init` only.
-fn has_leaf(profile: Profile, is_first_machine: bool, leaf: Leaf) -> bool {
+/// `<name>-kubeconfig`. kubeadm writes `super-admin.conf` on the machine of `init` only, and nothing
+/// about etcd where that is external; a client of an EtcdCluster gets its certificate all the same.
+fn has_leaf(control_plane: &ControlPlane, is_first_machine: bool, leaf: Leaf) -> bool {
+    let like_kubeadm = control_plane.profile == Profile::Kubeadm;
+    let (stacked, issued) = match &control_plane.etcd {
+        Etcd::Stacked(_) => (true, true),
+        Etcd::External(external) => {
+            let issued = matches!(external.credentials, EtcdCredentials::Issued { .. });
+            (false, issued)
+        }
+    };
     match leaf {
-        Leaf::EtcdHealthcheckClient | Leaf::AdminKubeconfig => profile == Profile::Kubeadm,
-        Leaf::SuperAdminKubeconfig => profile == Profile::Kubeadm && is_first_machine,
+        Leaf::EtcdServer | Leaf::EtcdPeer => stacked,
+        Leaf::EtcdHealthcheckClient => stacked && like_kubeadm,
+        Leaf::ApiServerEtcdClient => issued,
+        Leaf::AdminKubeconfig => like_kubeadm,
+        Leaf::SuperAdminKubeconfig => like_kubeadm && is_first_machine,
         _ => true,
     }
 }
@@ -95,7 +174,10 @@ pub fn leaf_spec(
     leaf: Leaf,
 ) -> Result<CertSpec, InventoryError> {
     let node = machine.name.as_str();
-    let etcd = &control_plane.etcd;
+    let sans = |of: fn(&EtcdMembers) -> &Vec<String>| {
+        let members = control_plane.etcd.stacked();
+        members.map_or(&[][..], |members| of(members))
+    };
     Ok(match leaf {
         Leaf::ApiServer => api_server(control_plane, machine)?,
         Leaf::ApiServerKubeletClient => client(
@@ -105,9 +187,9 @@ pub fn leaf_spec(
         ),
         Leaf::ApiServerEtcdClient => client(Ca::Etcd, "kube-apiserver-etcd-client", None),
         Leaf::FrontProxyClient => client(Ca::FrontProxy, "front-proxy-client", None),
-        Leaf::EtcdServer => etcd_member(machine, &etcd.server_cert_sans),
-        Leaf::EtcdPeer => etcd_member(machine, &etcd.peer_cert_sans),
-        Leaf::EtcdHealthcheckClient => client(Ca::Etcd, "kube-etcd-healthcheck-client", None),
+        Leaf::EtcdServer => etcd_member(machine, sans(|members| &members.server_cert_sans)),
+        Leaf::EtcdPeer => etcd_member(machine, sans(|members| &members.peer_cert_sans)),
+        Leaf::EtcdHealthcheckClient => healthcheck_client(),
         Leaf::AdminKubeconfig => cluster_admin(),
         Leaf::SuperAdminKubeconfig => {
             client(Ca::Cluster, "kubernetes-super-admin", Some(SYSTEM_MASTERS))
@@ -128,6 +210,10 @@ pub fn leaf_spec(
 /// come from ClusterRoleBinding `kubeadm:cluster-admins` and can be taken away with it.
 pub fn cluster_admin() -> CertSpec {
     client(Ca::Cluster, "kubernetes-admin", Some(CLUSTER_ADMINS))
+}
+
+fn healthcheck_client() -> CertSpec {
+    client(Ca::Etcd, "kube-etcd-healthcheck-client", None)
 }
 
 /// A client certificate of the operator's own.

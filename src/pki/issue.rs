@@ -120,8 +120,8 @@ pub fn issue_control_plane(
     let mut ca = |ca| issued.cas.remove(&ca).ok_or(IssueError::NoSigner);
     let cluster = ClusterPki {
         ca: ca(Ca::Cluster)?,
-        etcd_ca: ca(Ca::Etcd)?,
         front_proxy_ca: ca(Ca::FrontProxy)?,
+        etcd_ca: ca(Ca::Etcd).ok(),
         service_account: issued.service_account.ok_or(IssueError::NoSigner)?,
     };
     Ok((cluster, issued.machines))

@@ -104,18 +104,20 @@ impl Leaf {
 #[derive(Clone)]
 pub struct ClusterPki {
     pub ca: KeyPair,
-    pub etcd_ca: KeyPair,
+    /// Of its own members or of the EtcdCluster that it refers to; `None` for an etcd that Seedbed
+    /// does not manage.
+    pub etcd_ca: Option<KeyPair>,
     pub front_proxy_ca: KeyPair,
     pub service_account: ServiceAccountKeys,
 }
 
 impl ClusterPki {
-    /// The pair of one CA.
-    pub fn ca(&self, ca: Ca) -> &KeyPair {
+    /// The pair of one CA, if there is such a one.
+    pub fn ca(&self, ca: Ca) -> Option<&KeyPair> {
         match ca {
-            Ca::Cluster => &self.ca,
-            Ca::Etcd => &self.etcd_ca,
-            Ca::FrontProxy => &self.front_proxy_ca,
+            Ca::Cluster => Some(&self.ca),
+            Ca::Etcd => self.etcd_ca.as_ref(),
+            Ca::FrontProxy => Some(&self.front_proxy_ca),
         }
     }
 }

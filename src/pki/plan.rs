@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::inventory::{self, InventoryError};
+use super::inventory::{self, Inventory, InventoryError};
 use super::policy::{self, Verdict, Why};
 use super::problem::{Defect, PkiProblem};
 use super::secret_names::{self, CERTIFICATE, PRIVATE_KEY};
@@ -49,7 +49,7 @@ impl PkiPlan {
     }
 }
 
-/// Plans what has to be issued for the machines that serve.
+/// Plans what has to be issued for the machines of a control plane that serve.
 ///
 /// `founded`: a machine may have booted from a published machine config. From then on CAs and
 /// service-account keys are never made anew, and defective leaves are left to a person.
@@ -59,23 +59,40 @@ pub fn plan(
     founded: bool,
     now: Timestamp,
 ) -> Result<PkiPlan, InventoryError> {
+    let inventory = inventory::of_control_plane(control_plane)?;
+    Ok(plan_for(inventory, state, founded, now))
+}
+
+/// Plans what has to be issued for an inventory; `founded` as for [`plan`].
+pub fn plan_for(
+    inventory: Inventory,
+    state: &PkiState,
+    founded: bool,
+    now: Timestamp,
+) -> PkiPlan {
     let mut plan = PkiPlan::default();
-    for ca in Ca::ALL {
+    for ca in inventory.cas {
         plan_ca(&mut plan, state, ca, founded, now);
     }
-    plan_service_account(&mut plan, state, founded);
-    for machine in &control_plane.machines {
-        let stored = state.leaves.get(&machine.name);
-        for (leaf, spec) in inventory::machine_leaves(control_plane, machine)? {
+    if let Some(ca) = inventory.borrowed {
+        // Never made here: what it signs is of use only with the etcd that has it.
+        plan_ca(&mut plan, state, ca, true, now);
+    }
+    if inventory.service_account {
+        plan_service_account(&mut plan, state, founded);
+    }
+    for (machine, leaves) in inventory.machines {
+        let stored = state.leaves.get(&machine);
+        for (leaf, spec) in leaves {
             let verdict = policy::leaf_verdict(
-                &state.control_plane,
+                &state.ca_secret(spec.signer),
                 stored.and_then(|leaves| leaves.get(&leaf)),
                 &spec,
                 sound_ca(state, spec.signer),
                 founded,
                 now,
             );
-            let machine = machine.name.clone();
+            let machine = machine.clone();
             match verdict {
                 Verdict::Keep => plan.steps.push(PkiStep::Keep { machine, leaf }),
                 Verdict::Issue(why) => plan.steps.push(PkiStep::IssueLeaf {
@@ -88,8 +105,10 @@ pub fn plan(
             }
         }
     }
-    plan_cluster_admin(&mut plan, state, now);
-    Ok(plan)
+    if inventory.cluster_admin {
+        plan_cluster_admin(&mut plan, state, now);
+    }
+    plan
 }
 
 /// No machine boots from the administrators' kubeconfig, so it is made anew whenever it is of no
@@ -97,7 +116,7 @@ pub fn plan(
 fn plan_cluster_admin(plan: &mut PkiPlan, state: &PkiState, now: Timestamp) {
     let spec = inventory::cluster_admin();
     let verdict = policy::leaf_verdict(
-        &state.control_plane,
+        &state.ca_secret(spec.signer),
         state.cluster_admin.as_ref(),
         &spec,
         sound_ca(state, spec.signer),
@@ -115,7 +134,7 @@ fn sound_ca(state: &PkiState, ca: Ca) -> Option<&Stored> {
 
 fn plan_ca(plan: &mut PkiPlan, state: &PkiState, ca: Ca, founded: bool, now: Timestamp) {
     let problem = |key: &str, defect| PkiProblem {
-        secret: secret_names::ca(&state.control_plane, ca),
+        secret: state.ca_secret(ca),
         key: key.to_owned(),
         defect,
     };
@@ -132,7 +151,7 @@ fn plan_ca(plan: &mut PkiPlan, state: &PkiState, ca: Ca, founded: bool, now: Tim
 fn plan_service_account(plan: &mut PkiPlan, state: &PkiState, founded: bool) {
     match &state.service_account {
         None if founded => plan.problems.push(PkiProblem {
-            secret: secret_names::service_account(&state.control_plane),
+            secret: secret_names::service_account(&state.name),
             key: PRIVATE_KEY.to_owned(),
             defect: Defect::Lost,
         }),

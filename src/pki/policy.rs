@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::problem::{Defect, PkiProblem};
 use super::state::Stored;
-use super::{CertSpec, secret_names};
+use super::CertSpec;
 
 /// Why a leaf is issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +32,10 @@ pub enum Verdict {
     Refuse(PkiProblem),
 }
 
-/// What to do about a leaf. `ca` is its stored signer, `None` if that is about to be issued.
-/// `founded`: see [`super::plan::plan`].
+/// What to do about a leaf. `ca` is its stored signer, of Secret `ca_secret`; `None` if that is about
+/// to be issued. `founded`: see [`super::plan::plan`].
 pub fn leaf_verdict(
-    control_plane: &str,
+    ca_secret: &str,
     stored: Option<&Result<Stored, PkiProblem>>,
     spec: &CertSpec,
     ca: Option<&Stored>,
@@ -67,7 +67,7 @@ pub fn leaf_verdict(
         return defective(&PkiProblem {
             secret: stored.secret.clone(),
             key: stored.key.clone(),
-            defect: Defect::OtherCa(secret_names::ca(control_plane, spec.signer)),
+            defect: Defect::OtherCa(ca_secret.to_owned()),
         });
     }
     Verdict::Keep

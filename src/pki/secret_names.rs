@@ -6,6 +6,8 @@ use crate::domain::NodeName;
 
 /// Key of a certificate (a CA's) or of the public key (service accounts).
 pub const CERTIFICATE: &str = "tls.crt";
+/// Key of the certificate of the CA behind a pair, as in Secrets of type `kubernetes.io/tls`.
+pub const CA_CERTIFICATE: &str = "ca.crt";
 /// Key of the private key.
 pub const PRIVATE_KEY: &str = "tls.key";
 /// Key of the content of the kubeconfig Secret and of a machine config.

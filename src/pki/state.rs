@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 use super::certificate::{Certificate, is_public_half};
 use super::key::{KeyError, PrivateKey};
 use super::problem::{Defect, PkiProblem};
-use super::secret_names::{self, CERTIFICATE, PRIVATE_KEY, VALUE};
+use super::secret_names::{self, CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY, VALUE};
 use super::{Ca, ClusterPki, KeyPair, Leaf, MachinePki, ServiceAccountKeys};
-use crate::domain::{ControlPlane, NodeName};
+use crate::domain::{Machine, NodeName};
 
 /// Data of a Secret. Never print it.
 pub type SecretData = BTreeMap<String, ByteString>;
@@ -32,6 +32,8 @@ pub struct Secrets {
     pub machines: BTreeMap<NodeName, SecretData>,
     /// The administrators' kubeconfig.
     pub kubeconfig: Option<SecretData>,
+    /// Secret of etcd's CA where that is another object's.
+    pub etcd_ca_secret: Option<String>,
 }
 
 /// A pair and what its certificate says.
@@ -44,12 +46,13 @@ pub struct Stored {
     pub(super) key: String,
 }
 
-/// Everything stored for a control plane. A missing entry is a missing Secret (CAs,
+/// Everything stored for a control plane or an EtcdCluster. A missing entry is a missing Secret (CAs,
 /// service-account keys) or a missing pair of keys in one (leaves).
 #[derive(Clone, Debug)]
 pub struct PkiState {
-    /// Name of the control plane, the prefix of every Secret.
-    pub control_plane: String,
+    /// Name of the object, the prefix of every Secret.
+    pub name: String,
+    etcd_ca_secret: Option<String>,
     pub cas: BTreeMap<Ca, Result<Stored, PkiProblem>>,
     pub service_account: Option<Result<ServiceAccountKeys, PkiProblem>>,
     pub leaves: BTreeMap<NodeName, BTreeMap<Leaf, Result<Stored, PkiProblem>>>,
@@ -60,10 +63,12 @@ pub struct PkiState {
 impl PkiState {
     /// Reads what is stored.
     pub fn read(control_plane: &str, secrets: &Secrets) -> Self {
+        let etcd_ca_secret = secrets.etcd_ca_secret.clone();
+        let secret_of = |id| ca_secret(control_plane, etcd_ca_secret.as_deref(), id);
         let cas: BTreeMap<_, _> = secrets
             .cas
             .iter()
-            .map(|(id, data)| (*id, stored_ca(&secret_names::ca(control_plane, *id), data)))
+            .map(|(id, data)| (*id, stored_ca(&secret_of(*id), data)))
             .collect();
         let leaves = secrets
             .machines
@@ -82,7 +87,8 @@ impl PkiState {
             .as_ref()
             .map(|data| kubeconfig_client(&secret_names::kubeconfig(control_plane), data));
         Self {
-            control_plane: control_plane.to_owned(),
+            name: control_plane.to_owned(),
+            etcd_ca_secret,
             cas,
             service_account,
             leaves,
@@ -90,12 +96,18 @@ impl PkiState {
         }
     }
 
-    /// What all machines share; `None` while something is missing or defective.
+    /// Secret of a CA.
+    pub fn ca_secret(&self, ca: Ca) -> String {
+        ca_secret(&self.name, self.etcd_ca_secret.as_deref(), ca)
+    }
+
+    /// What all machines share; `None` while something is missing or defective. Whether an etcd CA
+    /// has to be there is the plan's business.
     pub fn cluster(&self) -> Option<ClusterPki> {
         let ca = |id| Some(self.cas.get(&id)?.as_ref().ok()?.pair.clone());
         Some(ClusterPki {
             ca: ca(Ca::Cluster)?,
-            etcd_ca: ca(Ca::Etcd)?,
+            etcd_ca: ca(Ca::Etcd),
             front_proxy_ca: ca(Ca::FrontProxy)?,
             service_account: self.service_account.as_ref()?.as_ref().ok()?.clone(),
         })
@@ -115,17 +127,17 @@ impl PkiState {
             .collect()
     }
 
-    /// When each stored certificate of the control plane expires, by `<Secret>/<key>`. Machines
-    /// that are no longer served are left out.
-    pub fn expiries(&self, control_plane: &ControlPlane) -> BTreeMap<String, Timestamp> {
-        let name = &self.control_plane;
+    /// When each stored certificate expires, by `<Secret>/<key>`. Machines that no longer serve are
+    /// left out.
+    pub fn expiries(&self, machines: &[Machine]) -> BTreeMap<String, Timestamp> {
+        let name = &self.name;
         let cas = self.cas.iter().filter_map(|(id, stored)| {
             let not_after = stored.as_ref().ok()?.certificate.not_after;
-            let secret = secret_names::ca(name, *id);
+            let secret = self.ca_secret(*id);
             Some((format!("{secret}/{CERTIFICATE}"), not_after))
         });
-        let machines = control_plane.machines.iter();
         let leaves = machines
+            .iter()
             .filter_map(|machine| self.leaves.get_key_value(&machine.name))
             .flat_map(|(machine, leaves)| {
                 let secret = secret_names::machine_certificates(name, machine);
@@ -142,6 +154,23 @@ impl PkiState {
         });
         cas.chain(leaves).chain(admin).collect()
     }
+}
+
+fn ca_secret(name: &str, etcd: Option<&str>, ca: Ca) -> String {
+    match (ca, etcd) {
+        (Ca::Etcd, Some(secret)) => secret.to_owned(),
+        _ => secret_names::ca(name, ca),
+    }
+}
+
+/// What an API server shows to an etcd that Seedbed does not manage, as the user stored it: the CA's
+/// certificate, and a client's pair of halves that belong together.
+pub fn etcd_client(secret: &str, data: &SecretData) -> Result<(), PkiProblem> {
+    let ca = text(secret, data, CA_CERTIFICATE, Defect::NotACertificate)?;
+    if Certificate::bundle(ca.as_bytes()).is_none_or(|bundle| bundle.is_empty()) {
+        return Err(problem(secret, CA_CERTIFICATE, Defect::NotACertificate));
+    }
+    stored_pair(secret, data, CERTIFICATE, PRIVATE_KEY).map(drop)
 }
 
 /// The CA of one Secret: ours, or one that a user brought, as a bundle or with a PKCS#8 key too.

@@ -42,7 +42,7 @@ pub const PERMISSIONS: &[Permission] = &[
     watched(SEEDBED, "controlplanes", &["get", "list", "watch"]),
     watched(SEEDBED, "controlplanes/status", &["patch"]),
     // Owner references with blockOwnerDeletion need it where the admission plugin
-    // OwnerReferencesPermissionEnforcement is on; a ControlPlane owns everything we make.
+    // OwnerReferencesPermissionEnforcement is on; a ControlPlane owns what we make for it.
     watched(SEEDBED, "controlplanes/finalizers", &["update"]),
     watched(
         SEEDBED,
@@ -50,6 +50,8 @@ pub const PERMISSIONS: &[Permission] = &[
         &["get", "list", "watch", "create", "update"],
     ),
     watched(SEEDBED, "etcdclusters/status", &["patch"]),
+    // One on machines of its own owns the Secrets of those.
+    watched(SEEDBED, "etcdclusters/finalizers", &["update"]),
     // A finalizer is kept on pools until their Nodes are drained.
     watched(SEEDBED, "nodepools", &["get", "list", "watch", "patch"]),
     watched(SEEDBED, "nodepools/status", &["patch"]),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::kube_proxy::comma_separated;
 use crate::crd::{Arg, HostPathMount, KeyAlgorithm};
-use crate::domain::{Component, ControlPlane, Etcd};
+use crate::domain::{Component, ControlPlane, Etcd, EtcdMembers, ExternalEtcd};
 use crate::versions;
 
 pub(super) fn cluster_configuration(control_plane: &ControlPlane) -> Value {
@@ -52,7 +52,7 @@ pub(super) fn cluster_configuration(control_plane: &ControlPlane) -> Value {
                 "encryptionAlgorithm",
                 json!(algorithm(control_plane.key_algorithm)),
             ),
-            ("etcd", json!({"local": local_etcd(control_plane)})),
+            ("etcd", etcd(control_plane)),
             ("imageRepository", json!(control_plane.image_repository)),
             ("kind", json!("ClusterConfiguration")),
             (
@@ -107,17 +107,36 @@ fn image_meta(disabled: bool, repository: Option<&str>, tag: Option<&str>) -> Va
     Value::Object(meta)
 }
 
+fn etcd(control_plane: &ControlPlane) -> Value {
+    match &control_plane.etcd {
+        Etcd::Stacked(members) => json!({"local": local_etcd(control_plane, members)}),
+        Etcd::External(external) => json!({"external": external_etcd(external)}),
+    }
+}
+
+/// `etcd.external`. Empty paths are written, and `httpEndpoints` with its default.
+fn external_etcd(external: &ExternalEtcd) -> Value {
+    let client = external.client.as_ref();
+    json!({
+        "caFile": external.ca_file.as_deref().unwrap_or_default(),
+        "certFile": client.map_or("", |client| &client.certificate),
+        "endpoints": external.endpoints,
+        "httpEndpoints": external.endpoints,
+        "keyFile": client.map_or("", |client| &client.key),
+    })
+}
+
 /// `etcd.local`. Repository and tag only where they are the user's: a stored tag tells kubeadm
 /// that it must not upgrade etcd.
-fn local_etcd(control_plane: &ControlPlane) -> Value {
-    let Etcd {
+fn local_etcd(control_plane: &ControlPlane, members: &EtcdMembers) -> Value {
+    let EtcdMembers {
         data_dir,
         image,
         extra_args,
         extra_envs,
         server_cert_sans,
         peer_cert_sans,
-    } = &control_plane.etcd;
+    } = members;
     let mut local = Map::new();
     local.insert("dataDir".into(), json!(data_dir));
     let (repository, tag) = image.rsplit_once("/etcd:").unwrap_or((image, ""));

@@ -6,7 +6,7 @@ use crate::domain::{ControlPlane, KubeVersion};
 /// kubeadm's default `imageRepository`.
 pub const DEFAULT_REPOSITORY: &str = "registry.k8s.io";
 
-/// Everything of a cluster that comes as an image.
+/// Everything of a cluster that comes as an image, but etcd: the spec may name that whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Component {
     ApiServer,
@@ -15,7 +15,6 @@ pub enum Component {
     KubeProxy,
     CoreDns,
     Pause,
-    Etcd,
 }
 
 /// `<repository>/<component>:<version>`, for components of the Kubernetes repository.
@@ -74,7 +73,6 @@ pub fn image(
             release,
         ),
         Component::Pause => pause_image(repository, release),
-        Component::Etcd => control_plane.etcd.image.clone(),
     })
 }
 
@@ -91,9 +89,12 @@ pub fn images(control_plane: &ControlPlane) -> Result<Vec<String>, UnsupportedVe
     if !control_plane.core_dns.disabled {
         components.push(Component::CoreDns);
     }
-    components.extend([Component::Pause, Component::Etcd]);
+    components.push(Component::Pause);
+    let etcd = control_plane.etcd.stacked();
+    let etcd = etcd.map(|members| Ok(members.image.clone()));
     components
         .into_iter()
         .map(|component| image(control_plane, component))
+        .chain(etcd)
         .collect()
 }

@@ -11,7 +11,7 @@ pub use images::{
     Component, DEFAULT_REPOSITORY, core_dns_image, etcd_image, image, images, kubernetes_image,
     pause_image,
 };
-pub use releases::{Release, UnsupportedVersion, release, supported_minors};
+pub use releases::{Release, UnsupportedVersion, newest, release, supported_minors};
 
 #[cfg(test)]
 mod tests;

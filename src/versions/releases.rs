@@ -74,6 +74,11 @@ pub fn supported_minors() -> Vec<u32> {
     minors
 }
 
+/// The newest release that can be rendered, for what no Kubernetes version decides.
+pub fn newest() -> Option<&'static Release> {
+    ROWS.last().map(|row| &row.release)
+}
+
 fn supported_text() -> String {
     supported_minors()
         .into_iter()

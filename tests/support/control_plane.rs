@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use seedbed::crd::KeyAlgorithm;
 use seedbed::domain::{
-    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, HostPort, KubeProxy,
+    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, EtcdMembers, HostPort, KubeProxy,
     Kubelet, Machine, Profile,
 };
 
@@ -28,14 +28,14 @@ pub fn control_plane() -> ControlPlane {
         pod_cidrs: Vec::new(),
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
         dns_domain: "cluster.local".to_owned(),
-        etcd: Etcd {
+        etcd: Etcd::Stacked(EtcdMembers {
             data_dir: "/var/lib/etcd".to_owned(),
             image: "registry.k8s.io/etcd:3.7.0-0".to_owned(),
             extra_args: Vec::new(),
             extra_envs: Vec::new(),
             server_cert_sans: Vec::new(),
             peer_cert_sans: Vec::new(),
-        },
+        }),
         api_server: ApiServer::default(),
         controller_manager: Component::default(),
         scheduler: Component::default(),

@@ -1,5 +1,5 @@
-//! The EtcdCluster that a stacked ControlPlane owns: what it shall be, and what follows from its
-//! ledger. Pure.
+//! The EtcdCluster that a stacked ControlPlane owns, or that another one refers to: what the own one
+//! shall be, and what follows from the ledger. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::ResourceExt;
 
 use super::resolve::choose_serving;
-use crate::controllers::ledger::{self, LedgerMember};
+use crate::controllers::conditions::STALLED;
+use crate::controllers::ledger;
 use crate::controllers::names;
 use crate::crd::{self, EtcdCluster, EtcdClusterSpec};
-use crate::domain::{self, Founding, InitialClusterState, Member};
+use crate::domain::{self, Etcd, EtcdCredentials};
+use crate::pki::{Ca, secret_names};
 
 /// The object as it shall be. Machines that found come first, whatever became of them since: an
 /// order that follows the ledger would be a write for every change of membership.
@@ -115,38 +117,26 @@ pub fn restored(stored: &EtcdCluster, desired: EtcdCluster) -> Option<EtcdCluste
     Some(restored)
 }
 
-/// The members as the ledger holds them; `None` until the founding is recorded.
-pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
-    let status = cluster.status.as_ref()?;
-    let ledger = status.ledger.as_ref()?;
-    let recorded = ledger.founding.as_ref()?;
-    let member = |member: LedgerMember<'_>| Member {
-        machine: member.slot.machine.clone(),
-        started: member.slot.started,
-        added: member.slot.generation > 0,
-        name: member.name,
-        peer_url: member.peer_url,
-    };
-    Some(Founding {
-        token: recorded.token.clone(),
-        members: ledger::members(ledger).map(member).collect(),
-        state: match status.cluster_id {
-            None => InitialClusterState::New,
-            Some(_) => InitialClusterState::Existing,
-        },
-    })
-}
-
-/// The control plane with the machines that have a member, once the founding is recorded: which
-/// ones serve is etcd's membership then, not the order of the inventory.
+/// The control plane as its etcd makes it, once the founding is recorded. Stacked: the machines that
+/// have a member, so that which ones serve is etcd's membership, not the order of the inventory. By
+/// reference: the client URLs of the members that vote.
 pub fn follow(
     spec: &crd::ControlPlaneSpec,
-    control_plane: domain::ControlPlane,
+    mut control_plane: domain::ControlPlane,
     etcd: Option<&EtcdCluster>,
 ) -> domain::ControlPlane {
     let Some(ledger) = ledger::founded(etcd) else {
         return control_plane;
     };
+    if let Etcd::External(external) = &mut control_plane.etcd {
+        if matches!(external.credentials, EtcdCredentials::Issued { .. }) && has_answered(etcd) {
+            let voters = ledger::voters(ledger);
+            external.endpoints = voters
+                .map(|member| names::client_url(&member.peer_url))
+                .collect();
+        }
+        return control_plane;
+    }
     let first = ledger
         .founding
         .iter()
@@ -171,11 +161,55 @@ pub fn follow(
     }
 }
 
+/// Whether a founder has answered.
+fn has_answered(etcd: Option<&EtcdCluster>) -> bool {
+    let status = etcd.and_then(|etcd| etcd.status.as_ref());
+    status.is_some_and(|status| status.cluster_id.is_some())
+}
+
+/// What a ControlPlane waits for before its EtcdCluster can be used, for people. `was_published`:
+/// machines have booted from what it was once.
+pub fn awaited(
+    control_plane: &domain::ControlPlane,
+    etcd: Option<&EtcdCluster>,
+    was_published: bool,
+) -> Option<String> {
+    let external = control_plane.etcd.external()?;
+    let EtcdCredentials::Issued { cluster } = &external.credentials else {
+        return None;
+    };
+    let namespace = &control_plane.namespace;
+    match etcd {
+        None if was_published => Some(format!(
+            "EtcdCluster {cluster:?}, which is not there any more: the machines run on with what they \
+             have, but nobody looks after its members, and no certificate can be issued; restore it \
+             and Secret {} from a backup, into namespace {namespace:?}",
+            secret_names::ca(cluster, Ca::Etcd)
+        )),
+        None => Some(format!(
+            "EtcdCluster {cluster:?}, which does not exist in namespace {namespace:?}; create it there: \
+             a reference never leaves its namespace"
+        )),
+        Some(etcd) if external.endpoints.is_empty() => {
+            let status = etcd.status.as_ref();
+            let mut said = status.into_iter().flat_map(|status| &status.conditions);
+            let stalled = said.find(|said| said.type_ == STALLED && said.status == "True");
+            let why = stalled.map_or_else(
+                || "boot its machines, if they are off".to_owned(),
+                |stalled| format!("it is stalled: {}", stalled.message),
+            );
+            Some(format!("EtcdCluster {cluster:?} to be founded; {why}"))
+        }
+        Some(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::InitialClusterState;
     use crate::pki::fixture;
 
     fn cluster(slots: &Value, cluster_id: Option<&str>) -> EtcdCluster {
@@ -213,7 +247,7 @@ mod tests {
         let added = json!({"machine": "cp-4", "generation": 1, "name": "cp-4_1",
                            "peerURL": "https://198.18.0.14:2380", "started": false});
         let cluster = cluster(&json!([slot("cp-1"), slot("cp-3"), added]), Some("c"));
-        let founding = founding(&cluster).unwrap();
+        let founding = ledger::founding(&cluster).unwrap();
         assert_eq!(founding.state, InitialClusterState::Existing);
         let members: Vec<_> = founding
             .members

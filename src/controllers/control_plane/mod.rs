@@ -2,7 +2,7 @@
 //!
 //! The driver below is the only place where the stages meet: observe, resolve, plan, act (again
 //! and again, until nothing is left to write), then a look at the machines, then status. `resolve`
-//! and `plan` are pure; `secrets` and `etcd` build objects; `live` talks to the machines.
+//! and `plan` are pure; `etcd` builds the EtcdCluster and follows it; `live` talks to the machines.
 
 mod act;
 mod etcd;
@@ -10,9 +10,7 @@ mod live;
 mod machine_rows;
 mod observe;
 mod plan;
-mod release;
 pub mod resolve;
-pub(super) mod secrets;
 mod status;
 
 use std::sync::Arc;
@@ -26,11 +24,14 @@ use self::status::Progress;
 use super::conditions::Reason;
 use super::context::Context;
 use super::error::Error;
+use super::ledger;
+use super::release::{self, Released};
 use super::report::{Fence, report};
 use super::turn::Turn;
 use crate::crd::ControlPlane;
-use crate::domain::NodeName;
+use crate::domain::{self, NodeName};
 use crate::kube_ext::owner::controller_reference;
+use crate::pki::secret_names;
 
 /// Batches of writes in one reconcile: CAs, certificates, machine configs, and one to spare.
 const MOST_BATCHES: usize = 4;
@@ -62,10 +63,10 @@ pub async fn reconcile(
     };
     let outcome = carry_out(&resolved, &mut observed, context).await?;
     observed.expiries =
-        plan::pki_state(&observed, &resolved.control_plane).expiries(&resolved.control_plane);
+        plan::pki_state(&observed, &resolved.control_plane).expiries(&resolved.control_plane.machines);
     let progress = match outcome {
         Ok(published) => {
-            let go = release::due(&observed, &resolved.control_plane);
+            let (go, held) = leaving(&observed, &resolved.control_plane);
             // Keys and user data are not kept while machines are waited for.
             observed.secrets.clear();
             let live = look(&object, &resolved, &published, &go, turn, context).await?;
@@ -73,6 +74,7 @@ pub async fn reconcile(
             Progress::Published {
                 live,
                 revisions: published.revisions,
+                held,
             }
         }
         Err(progress) => progress,
@@ -127,8 +129,8 @@ async fn carry_out(
         match plan {
             Plan::Write(writes) => {
                 match act::act(writes, observed, control_plane, &owner, context).await {
-                    Err(Error::Occupied { secret }) => {
-                        return Ok(Err(Progress::Stalled(vec![occupied(secret)])));
+                    Err(error @ Error::Occupied { .. }) => {
+                        return Ok(Err(Progress::Stalled(vec![occupied(&error)])));
                     }
                     done => done?,
                 }
@@ -142,12 +144,39 @@ async fn carry_out(
     Ok(Err(Progress::Awaiting(Reason::IssuingCertificates, text)))
 }
 
-fn occupied(secret: String) -> Problem {
+fn occupied(error: &Error) -> Problem {
     Problem {
         path: "metadata.name".to_owned(),
         reason: ProblemReason::InvalidSpec,
-        message: Error::Occupied { secret }.to_string(),
+        message: error.to_string(),
     }
+}
+
+/// The machines that are to be let go now, and those that are asked to go but serve. Which ones serve
+/// is membership with stacked etcd, else the spec.
+fn leaving(
+    observed: &observe::Observed,
+    control_plane: &domain::ControlPlane,
+) -> (Vec<NodeName>, Vec<NodeName>) {
+    let machines = &control_plane.machines;
+    let known = machines.iter().chain(&control_plane.spares);
+    let machines_of = Released {
+        name: &control_plane.name,
+        secrets: &observed.secrets,
+        inventory: known.map(|machine| &machine.name).collect(),
+    };
+    if control_plane.etcd.stacked().is_some() {
+        let recorded = observed.etcd.as_ref().filter(|etcd| ledger::founded(Some(etcd)).is_some());
+        let due = recorded.map(|etcd| machines_of.due(|machine| release::has_member(etcd, machine)));
+        return (due.unwrap_or_default(), Vec::new());
+    }
+    let serves = |name: &NodeName| machines.iter().any(|machine| machine.name == *name);
+    let is_asked = |machine: &&NodeName| {
+        let config = secret_names::machine_config(&control_plane.name, machine);
+        observed.secrets.get(&config).is_some_and(release::is_requested)
+    };
+    let held = machines.iter().map(|machine| &machine.name);
+    (machines_of.due(serves), held.filter(is_asked).cloned().collect())
 }
 
 async fn tell(

@@ -4,21 +4,25 @@
 //! anything that names it is published: so a plan is one batch of writes that do not depend on
 //! each other, and the driver plans again from what the API server answered.
 
+mod obstacles;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt;
 
+use self::obstacles::{foreign_etcd, founding_halted, left_over, moved};
 use super::etcd;
 use super::observe::Observed;
-use super::secrets::{SecretMaker, in_place};
-use crate::controllers::conditions::{Reason, STALLED};
+use crate::controllers::conditions::Reason;
 use crate::controllers::fields::{Problem, ProblemReason};
+use crate::controllers::{ledger, names};
+use crate::controllers::secrets::{SecretMaker, in_place};
 use crate::crd::EtcdCluster;
-use crate::domain::{ControlPlane, Founding, InitialClusterState, Machine};
-use crate::kube_ext::owner;
+use crate::domain::{
+    ControlPlane, Etcd, EtcdCredentials, Founding, InitialClusterState, Machine, NodeName,
+};
 use crate::machine_config;
 use crate::pki::inventory::machine_leaves;
 use crate::pki::plan::{PkiStep, plan as plan_pki};
@@ -56,7 +60,7 @@ pub enum Write {
     ServiceAccount,
     /// Put leaves into the Secret of a machine's certificates.
     Leaves {
-        machine: Box<Machine>,
+        machine: NodeName,
         leaves: BTreeMap<Leaf, CertSpec>,
         stored: Option<Box<Secret>>,
     },
@@ -87,12 +91,16 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     if let Some(text) = left_over(facts) {
         return Plan::Await(Reason::AwaitingDeletion, text);
     }
-    let founding = facts.observed.etcd.as_ref().and_then(etcd::founding);
+    let founding = facts.founding();
     if let Some(problem) = foreign_etcd(facts).or_else(|| moved(facts, founding.as_ref())) {
         return Plan::Stalled(vec![problem]);
     }
-    let state = pki_state(facts.observed, facts.control_plane);
+    let observed = facts.observed.etcd.as_ref();
     let published = facts.was_published(founding.as_ref());
+    if let Some(text) = etcd::awaited(facts.control_plane, observed, published) {
+        return Plan::Await(Reason::AwaitingEtcdCluster, text);
+    }
+    let state = pki_state(facts.observed, facts.control_plane);
     let pki = match plan_pki(facts.control_plane, &state, published, facts.now) {
         Ok(pki) => pki,
         Err(error) => return Plan::stalled("spec", &error),
@@ -133,6 +141,15 @@ impl Plan {
 }
 
 impl Facts<'_> {
+    /// The members on the control plane's own machines, once they are recorded. Without any there is
+    /// nobody to wait for.
+    fn founding(&self) -> Option<Founding> {
+        match self.control_plane.etcd {
+            Etcd::Stacked(_) => self.observed.etcd.as_ref().and_then(ledger::founding),
+            Etcd::External(_) => Some(Founding::of_nobody()),
+        }
+    }
+
     /// A machine may have booted from what was published: a machine config is stored, or was once,
     /// by our own word or because a member has answered. What machines run with is never replaced.
     fn was_published(&self, founding: Option<&Founding>) -> bool {
@@ -146,87 +163,32 @@ impl Facts<'_> {
             .flat_map(|status| &status.machines)
             .any(|machine| machine.revision.is_some());
         let answered = founding.is_some_and(|founding| {
-            founding.state == InitialClusterState::Existing
-                || founding.members.iter().any(|member| member.started)
+            let existing = founding.state == InitialClusterState::Existing;
+            let members = &founding.members;
+            (existing && !members.is_empty()) || members.iter().any(|member| member.started)
         });
         stored || said || answered
     }
-}
-
-/// What an earlier ControlPlane of this name has left behind and the garbage collector will take
-/// away: nothing of it may be used.
-fn left_over(facts: &Facts<'_>) -> Option<String> {
-    let object = &*facts.observed.object;
-    let secrets = facts.observed.secrets.iter();
-    let secrets = secrets.filter(|(_, secret)| owner::is_of_predecessor(&secret.metadata, object));
-    let mut left: Vec<String> = secrets.map(|(name, _)| format!("Secret {name}")).collect();
-    let etcd = facts.observed.etcd.iter();
-    let etcd = etcd.filter(|etcd| owner::is_of_predecessor(&etcd.metadata, object));
-    left.extend(etcd.map(|etcd| format!("EtcdCluster {}", etcd.name_any())));
-    (!left.is_empty()).then(|| {
-        format!(
-            "the garbage collector to delete what an earlier ControlPlane of this name owned: {}",
-            left.join(", ")
-        )
-    })
-}
-
-/// The EtcdCluster found its record missing or contradictory.
-fn founding_halted(facts: &Facts<'_>) -> Option<Problem> {
-    let status = facts.observed.etcd.as_ref()?.status.as_ref()?;
-    let halted = status.conditions.iter().find(|condition| {
-        condition.type_ == STALLED
-            && condition.status == "True"
-            && condition.reason == Reason::FoundingHalted.as_str()
-    })?;
-    Some(Problem {
-        path: format!("EtcdCluster {}", facts.control_plane.name),
-        reason: ProblemReason::FoundingHalted,
-        message: halted.message.clone(),
-    })
-}
-
-/// An EtcdCluster of this name that belongs to somebody else.
-fn foreign_etcd(facts: &Facts<'_>) -> Option<Problem> {
-    let cluster = facts.observed.etcd.as_ref()?;
-    (!owner::is_controlled_by(&cluster.metadata, &*facts.observed.object)).then(|| Problem {
-        path: "metadata.name".to_owned(),
-        reason: ProblemReason::InvalidSpec,
-        message: format!(
-            "an EtcdCluster {:?} exists that does not belong to this ControlPlane; give one of \
-             them another name",
-            facts.control_plane.name
-        ),
-    })
-}
-
-/// A member has its address for life: under another one it would be another member.
-fn moved(facts: &Facts<'_>, founding: Option<&Founding>) -> Option<Problem> {
-    let members = &founding?.members;
-    let moved = facts.control_plane.machines.iter().find_map(|machine| {
-        let mut members = members.iter();
-        let member = members.find(|member| member.machine == machine.name.as_str())?;
-        (member.peer_url != machine.peer_url()).then_some((machine, member))
-    });
-    let (machine, member) = moved?;
-    Some(Problem {
-        path: format!("spec.machines[{}].address", machine.name),
-        reason: ProblemReason::InvalidSpec,
-        message: format!(
-            "is {}, but the etcd member of this machine has {} for life; put the address back, or \
-             list the machine under another name, so that its member is replaced",
-            machine.address, member.peer_url
-        ),
-    })
 }
 
 /// The certificates and keys that are stored.
 pub fn pki_state(observed: &Observed, control_plane: &ControlPlane) -> PkiState {
     let name = &control_plane.name;
     let data = |secret: String| observed.secrets.get(&secret)?.data.clone();
+    let etcd_ca_secret = match &control_plane.etcd {
+        Etcd::Stacked(_) => None,
+        Etcd::External(external) => match &external.credentials {
+            EtcdCredentials::Issued { cluster } => Some(secret_names::ca(cluster, Ca::Etcd)),
+            EtcdCredentials::Given(_) => None,
+        },
+    };
+    let secret_of = |ca| match (ca, &etcd_ca_secret) {
+        (Ca::Etcd, Some(secret)) => secret.clone(),
+        _ => secret_names::ca(name, ca),
+    };
     let cas = Ca::ALL
         .into_iter()
-        .filter_map(|ca| Some((ca, data(secret_names::ca(name, ca))?)));
+        .filter_map(|ca| Some((ca, data(secret_of(ca))?)));
     let machines = control_plane.machines.iter().filter_map(|machine| {
         let secret = secret_names::machine_certificates(name, &machine.name);
         Some((machine.name.clone(), data(secret)?))
@@ -236,6 +198,7 @@ pub fn pki_state(observed: &Observed, control_plane: &ControlPlane) -> PkiState 
         service_account: data(secret_names::service_account(name)),
         kubeconfig: data(secret_names::kubeconfig(name)),
         machines: machines.collect(),
+        etcd_ca_secret: etcd_ca_secret.clone(),
     };
     PkiState::read(name, &secrets)
 }
@@ -276,7 +239,7 @@ fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
             let secret = secret_names::machine_certificates(name, &machine.name);
             let stored = facts.observed.secrets.get(&secret).cloned().map(Box::new);
             writes.push(Write::Leaves {
-                machine: Box::new(machine.clone()),
+                machine: machine.name.clone(),
                 leaves,
                 stored,
             });
@@ -285,8 +248,10 @@ fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
     writes
 }
 
-/// The EtcdCluster is created once, and put back when somebody edits it.
+/// The EtcdCluster is created once, and put back when somebody edits it. One that is referred to is
+/// the user's.
 fn etcd_write(facts: &Facts<'_>) -> Option<Write> {
+    facts.control_plane.etcd.stacked()?;
     let desired = etcd::desired(
         &facts.observed.object,
         facts.control_plane,
@@ -298,13 +263,20 @@ fn etcd_write(facts: &Facts<'_>) -> Option<Write> {
     etcd::restored(stored, desired).map(|restored| Write::RestoreEtcd(Box::new(restored)))
 }
 
+/// What its Secrets have in common.
+pub fn maker<'a>(control_plane: &'a ControlPlane, owner: &'a OwnerReference) -> SecretMaker<'a> {
+    SecretMaker {
+        name: &control_plane.name,
+        namespace: &control_plane.namespace,
+        label: names::LABEL_CONTROL_PLANE,
+        owner,
+    }
+}
+
 /// Renders every machine; publishes all or, with an input missing or too large, none.
 fn publish(facts: &Facts<'_>, state: &PkiState, pki: ClusterPki, founding: &Founding) -> Plan {
     let control_plane = facts.control_plane;
-    let maker = SecretMaker {
-        control_plane,
-        owner: facts.owner,
-    };
+    let maker = maker(control_plane, facts.owner);
     let mut writes = Vec::new();
     let mut revisions = BTreeMap::new();
     let mut problems = Vec::new();

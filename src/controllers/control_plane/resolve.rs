@@ -10,7 +10,6 @@ mod network;
 mod version;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use kube::ResourceExt;
 
@@ -41,7 +40,9 @@ pub struct Resolved {
 
 /// The keys of Secrets and ConfigMaps that have to be read before [`resolve`].
 pub fn references(spec: &crd::ControlPlaneSpec) -> BTreeSet<ContentRef> {
-    content_references(spec.machine_config.as_ref())
+    let mut references = content_references(spec.machine_config.as_ref());
+    references.extend(etcd::references(spec.etcd.as_ref()));
+    references
 }
 
 /// Applies every default and checks every value.
@@ -76,7 +77,7 @@ fn control_plane(
     inputs: &Inputs,
 ) -> Option<domain::ControlPlane> {
     let spec = &object.spec;
-    let name = object_name(checker, object.metadata.name.as_deref());
+    let name = fields::object_name(checker, object.metadata.name.as_deref());
     let cluster_name =
         checker.or_default("spec.clusterName", spec.cluster_name.clone(), name.clone());
     checked_cluster_name(checker, spec.cluster_name.as_deref());
@@ -91,10 +92,22 @@ fn control_plane(
     let network = network::network(checker, spec, &inventory);
     let endpoint = network::endpoint(checker, spec, &network);
     let profile = profile(checker, spec.profile);
-    let certificates = certificates(checker, spec.certificates.as_ref(), profile);
+    let certificates = fields::certificates(checker, spec.certificates.as_ref());
+    let placement = spec.certificates.as_ref();
+    let placement = placement.and_then(|given| given.ca_keys_on_nodes);
+    let ca_keys_on_nodes = ca_keys_on_nodes(checker, placement, profile);
     let release = version.map(|(_, release)| release);
-    let etcd = etcd::stacked(checker, spec.etcd.as_ref(), release, &image_repository);
-    let kubelet = components::kubelet(checker, spec.kubelet.as_ref());
+    let etcd = etcd::etcd(
+        checker,
+        spec.etcd.as_ref(),
+        &etcd::Surroundings {
+            release,
+            image_repository: &image_repository,
+            certificates_dir: &certificates.directory,
+            contents: &inputs.contents,
+        },
+    );
+    let kubelet = fields::kubelet(checker, spec.kubelet.as_ref());
     let kube_proxy = components::kube_proxy(checker, spec.kube_proxy.as_ref());
     let core_dns = components::core_dns(checker, spec.core_dns.as_ref());
     let api_server = components::api_server(checker, spec.api_server.as_ref());
@@ -111,7 +124,9 @@ fn control_plane(
         spec.machine_config.as_ref(),
         &inputs.contents,
     );
-    let (machines, spares) = machines::split(checker, spec, inventory)?;
+    let listed = spec.machines.len();
+    let (machines, spares) =
+        fields::split(checker, "replicas", spec.replicas, listed, inventory)?;
     let (leaf_validity, ca_validity) = certificates.validity?;
     Some(domain::ControlPlane {
         name,
@@ -136,7 +151,7 @@ fn control_plane(
         leaf_validity,
         ca_validity,
         certificates_dir: certificates.directory,
-        ca_keys_on_nodes: certificates.ca_keys_on_nodes,
+        ca_keys_on_nodes,
         profile,
         image_repository,
         files: config.files,
@@ -145,25 +160,6 @@ fn control_plane(
         os_preparation: config.os_preparation,
         size_budget_bytes: config.size_budget_bytes,
     })
-}
-
-/// The object's name stands in label values (at most 63 characters) and begins the names of its
-/// Secrets: `<name>-<machine>-certs` then never exceeds 253.
-fn object_name(checker: &mut Checker, name: Option<&str>) -> String {
-    let name = name.unwrap_or_default();
-    if name.is_empty() {
-        checker.invalid("metadata.name", "is missing; give the object a name");
-    } else if name.len() > 63 {
-        let message = format!(
-            "{} has {} characters; at most 63 are allowed, because the name stands in labels",
-            fields::show(name),
-            name.len()
-        );
-        checker.invalid("metadata.name", message);
-    } else {
-        checker.take("metadata.name", dns_subdomain(name));
-    }
-    name.to_owned()
 }
 
 fn checked_cluster_name(checker: &mut Checker, given: Option<&str>) {
@@ -186,63 +182,6 @@ fn profile(checker: &mut Checker, given: Option<crd::Profile>) -> Profile {
             Profile::Standard
         }
     }
-}
-
-struct Certificates {
-    key_algorithm: crd::KeyAlgorithm,
-    validity: Option<(Duration, Duration)>,
-    directory: String,
-    ca_keys_on_nodes: CaKeyPlacement,
-}
-
-fn certificates(
-    checker: &mut Checker,
-    given: Option<&crd::Certificates>,
-    profile: Profile,
-) -> Certificates {
-    let given = given.cloned().unwrap_or_default();
-    let key_algorithm = given.key_algorithm.unwrap_or_else(|| {
-        checker.note_default("spec.certificates.keyAlgorithm", &"ECDSA-P256");
-        crd::KeyAlgorithm::EcdsaP256
-    });
-    let leaf = validity(checker, "leafValidity", given.leaf_validity, "8760h");
-    let ca = validity(checker, "caValidity", given.ca_validity, "87600h");
-    if let (Some(leaf), Some(ca)) = (leaf, ca)
-        && leaf > ca
-    {
-        checker.invalid(
-            "spec.certificates.leafValidity",
-            "is longer than caValidity; a certificate cannot outlive the CA that signs it",
-        );
-    }
-    let directory_path = "spec.certificates.directory";
-    let directory = checker.or_default(
-        directory_path,
-        given.directory,
-        "/etc/kubernetes/pki".to_owned(),
-    );
-    Certificates {
-        key_algorithm,
-        validity: leaf.zip(ca),
-        directory: fields::directory(checker, directory_path, &directory),
-        ca_keys_on_nodes: ca_keys_on_nodes(checker, given.ca_keys_on_nodes, profile),
-    }
-}
-
-/// Ten minutes leave room for renewal before expiry; 100 years stay within X.509's four-digit years.
-fn validity(
-    checker: &mut Checker,
-    field: &str,
-    given: Option<String>,
-    default: &str,
-) -> Option<Duration> {
-    let path = format!("spec.certificates.{field}");
-    let text = checker.or_default(&path, given, default.to_owned());
-    let (least, most) = (
-        Duration::from_secs(10 * 60),
-        Duration::from_secs(876_000 * 3600),
-    );
-    fields::duration(checker, &path, &text, least, most)
 }
 
 fn ca_keys_on_nodes(

@@ -20,8 +20,9 @@ use crate::controllers::pace::pause;
 use crate::crd::{
     CertificatesStatus, ControlPlane, ControlPlaneStatus, EtcdCluster, MachineStatus,
 };
-use crate::domain::{self, Machine};
+use crate::domain::{self, Machine, NodeName};
 use crate::kube_ext::events::EventSpec;
+use crate::target::Readiness;
 use crate::versions;
 
 const TYPES: &[&str] = &[
@@ -35,6 +36,11 @@ const TYPES: &[&str] = &[
     UP_TO_DATE,
     PAUSED,
 ];
+const SPARE: &str = "it has no etcd member; it takes the place of a machine that is lost or released";
+const SPARE_BY_ORDER: &str =
+    "it serves when a machine before it in spec.machines is taken out, or replicas is raised";
+const HELD: &str = "its release is requested, but spec says that it serves; take it out of \
+                    spec.machines";
 /// Certificates that expire sooner are reported.
 const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
@@ -56,6 +62,8 @@ pub enum Progress {
     Published {
         live: Live,
         revisions: BTreeMap<String, String>,
+        /// Machines that serve although their release is asked for.
+        held: Vec<NodeName>,
     },
 }
 
@@ -92,7 +100,7 @@ pub fn status(facts: &Facts<'_>) -> (ControlPlaneStatus, Vec<EventSpec>) {
         of_the_spec(&mut status, resolved);
     }
     if let Some(etcd) = facts.etcd.and_then(|etcd| etcd.status.as_ref()) {
-        status.etcd_cluster = Some(facts.object.name_any());
+        status.etcd_cluster = facts.etcd.map(ResourceExt::name_any);
         let voters = etcd.replicas.unwrap_or(0);
         status.etcd_members = Some(format!("{}/{voters}", etcd.ready_replicas.unwrap_or(0)));
     }
@@ -102,10 +110,8 @@ pub fn status(facts: &Facts<'_>) -> (ControlPlaneStatus, Vec<EventSpec>) {
             earliest_expiry_of: Some(name.clone()),
         });
     }
-    if let (Progress::Published { live, revisions }, Some(resolved)) =
-        (facts.progress, facts.resolved)
-    {
-        of_the_machines(&mut status, facts, &resolved.control_plane, live, revisions);
+    if let Some(resolved) = facts.resolved {
+        of_the_machines(&mut status, facts, &resolved.control_plane);
     }
     let ready = status.ready_replicas.unwrap_or(0);
     status.ready_machines = Some(format!("{ready}/{}", facts.object.spec.replicas));
@@ -125,20 +131,30 @@ fn of_the_machines(
     status: &mut ControlPlaneStatus,
     facts: &Facts<'_>,
     control_plane: &domain::ControlPlane,
-    live: &Live,
-    revisions: &BTreeMap<String, String>,
 ) {
+    let Progress::Published {
+        live,
+        revisions,
+        held,
+    } = facts.progress
+    else {
+        return;
+    };
+    let stacked = control_plane.etcd.stacked().is_some();
+    let etcd = facts.etcd.filter(|_| stacked);
     let serving = control_plane.machines.iter().map(|machine| {
         let revision = revisions.get(machine.name.as_str()).cloned();
-        row(machine, control_plane, live, revision, facts.etcd)
+        let mut row = row(machine, control_plane, live, revision, etcd);
+        if held.contains(&machine.name) {
+            row.message = Some(HELD.to_owned());
+        }
+        row
     });
+    let why = if stacked { SPARE } else { SPARE_BY_ORDER };
     let spare = control_plane.spares.iter().map(|machine| MachineStatus {
         name: machine.name.to_string(),
         spare: Some(true),
-        message: Some(
-            "it has no etcd member; it takes the place of a machine that is lost or released"
-                .to_owned(),
-        ),
+        message: Some(why.to_owned()),
         ..MachineStatus::default()
     });
     status.machines = serving.chain(spare).collect();
@@ -176,6 +192,9 @@ fn conditions(facts: &Facts<'_>, stored: &ControlPlaneStatus) -> Conditions {
         Progress::Awaiting(reason, text) => {
             let text = format!("waiting for {text}");
             conditions.set(RECONCILING, true, *reason, text.clone());
+            if *reason == Reason::AwaitingEtcdCluster {
+                conditions.set(ETCD_HEALTHY, false, *reason, text.clone());
+            }
             if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
                 conditions.set(MACHINE_CONFIGS_PUBLISHED, false, *reason, text);
             }
@@ -244,7 +263,7 @@ fn published(
     live: &Live,
 ) {
     conditions.set(MACHINE_CONFIGS_PUBLISHED, true, Reason::AsDesired, "");
-    etcd_health(conditions, facts.etcd);
+    etcd_health(conditions, facts, live);
     let Some(resolved) = facts.resolved else {
         return;
     };
@@ -307,9 +326,20 @@ fn changing(etcd: Option<&EtcdCluster>) -> Option<(Reason, String)> {
     (said.status == "False").then(|| (reason, format!("etcd: {}", said.message)))
 }
 
-/// What the EtcdCluster says of itself.
-fn etcd_health(conditions: &mut Conditions, etcd: Option<&EtcdCluster>) {
-    let status = etcd.and_then(|etcd| etcd.status.as_ref());
+/// What the EtcdCluster says of itself. Of an etcd that Seedbed does not manage no more is known than
+/// that API servers are ready through it.
+fn etcd_health(conditions: &mut Conditions, facts: &Facts<'_>, live: &Live) {
+    if facts.object.spec.etcd_cluster("").is_none() {
+        let ready = |readiness: &Option<Readiness>| readiness.as_ref().is_some_and(Readiness::is_ready);
+        return if live.api_servers.values().any(ready) {
+            let text = "an API server is ready through it";
+            conditions.set(ETCD_HEALTHY, true, Reason::AsDesired, text);
+        } else {
+            let text = "no API server is ready, so that nothing is known of it";
+            conditions.set(ETCD_HEALTHY, State::Unknown, Reason::NoApiServer, text);
+        };
+    }
+    let status = facts.etcd.and_then(|etcd| etcd.status.as_ref());
     let said = status.and_then(|s| s.conditions.iter().find(|c| c.type_ == ETCD_HEALTHY));
     let Some(said) = said else { return };
     conditions.adopt(ETCD_HEALTHY, said);

@@ -9,13 +9,14 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 
 use super::ask::endpoint;
-use super::observe::{Mirror, MirrorRecord, Observed};
+use super::observe::{self, Mirror, MirrorRecord, Observed};
 use super::plan::{Plan, plan};
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::controllers::turn::Turn;
 use crate::controllers::{FIELD_MANAGER, names};
 use crate::crd::EtcdCluster;
+use crate::kube_ext::owner::controller_reference;
 use crate::etcd::{EtcdApi, EtcdError, MemberEndpoint};
 use crate::membership::{Facts, Operation, Outcome, Step};
 
@@ -53,7 +54,8 @@ pub async fn act(observed: &Observed, plan: &Plan, context: &Context) -> Result<
     Ok(())
 }
 
-/// The record outlives the EtcdCluster: it belongs to the ControlPlane that owns both.
+/// The record of a stacked cluster outlives the EtcdCluster: it belongs to the ControlPlane that owns
+/// both.
 fn config_map(cluster: &EtcdCluster, record: &MirrorRecord) -> Result<ConfigMap, Error> {
     let name = cluster.name_any();
     let text = serde_json::to_string(record)
@@ -62,8 +64,16 @@ fn config_map(cluster: &EtcdCluster, record: &MirrorRecord) -> Result<ConfigMap,
         metadata: ObjectMeta {
             name: Some(names::etcd_ledger(&name)),
             namespace: cluster.namespace(),
-            labels: Some(names::labels(&name, None, "etcd-ledger")),
-            owner_references: cluster.metadata.owner_references.clone(),
+            labels: Some(names::labels_under(
+                observe::label(cluster),
+                &name,
+                None,
+                "etcd-ledger",
+            )),
+            owner_references: match observe::owner(cluster) {
+                Some(_) => cluster.metadata.owner_references.clone(),
+                None => controller_reference(cluster).map(|own| vec![own]),
+            },
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from([(names::LEDGER_KEY.to_owned(), text)])),

@@ -2,6 +2,7 @@
 //! members that are not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,8 +81,10 @@ pub async fn active_peers(
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// Whether a machine's kubelet or API server accepts connections.
-pub async fn answers(machine: &Machine) -> bool {
+/// Whether a machine answers. With a stacked member: its kubelet or API server accepts connections.
+/// One of an EtcdCluster `alone` has a kubelet on loopback only, so that a refusal, which comes from the
+/// machine itself, has to do.
+pub async fn answers(machine: &Machine, alone: bool) -> bool {
     let bind_port = machine.bind_port.and_then(|port| u16::try_from(port).ok());
     let ports = [KUBELET_PORT, bind_port.unwrap_or(6443)];
     let tries = ports.map(|port| async move {
@@ -90,10 +93,11 @@ pub async fn answers(machine: &Machine) -> bool {
             port,
         };
         let connect = TcpStream::connect(at.to_string());
-        matches!(
-            tokio::time::timeout(CONNECT_TIMEOUT, connect).await,
-            Ok(Ok(_))
-        )
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => alone && error.kind() == ErrorKind::ConnectionRefused,
+            Err(_) => false,
+        }
     });
     join_all(tries).await.contains(&true)
 }

@@ -15,6 +15,7 @@ use super::ask;
 use super::plan::inputs::mark;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
+use crate::controllers::fields::spread;
 use crate::controllers::turn::Turn;
 use crate::controllers::{ledger as read, names};
 use crate::crd::{EtcdCluster, Founding, FoundingMember, Ledger, Machine};
@@ -95,13 +96,15 @@ pub async fn observe(
     context: &Context,
 ) -> Result<Observed, Error> {
     let known = context.mirrors.known(&watched, context.clock.monotonic());
-    let (cluster, mirror) = match known.filter(|_| is_founded(&watched)) {
-        Some(record) => (watched, Mirror::Agrees(record)),
-        None => {
-            let cluster = live(&watched, context).await?;
-            let mirror = mirror(&cluster, context).await?;
-            (cluster, mirror)
-        }
+    // What is published follows from the ledger, so that it is read anew where we publish.
+    let cluster = if known.is_none() || owner(&watched).is_none() || !is_founded(&watched) {
+        live(&watched, context).await?
+    } else {
+        watched
+    };
+    let mirror = match known.filter(|_| is_founded(&cluster)) {
+        Some(record) => Mirror::Agrees(record),
+        None => mirror(&cluster, context).await?,
     };
     let ledger = ledger_of(&cluster, &mirror);
     let mut observed = Observed {
@@ -168,9 +171,10 @@ impl Observed {
         let expected = ask::members(ledger);
         self.snapshot = turn.away(ask::snapshot(&etcd, &expected)).await;
         let doubtful = self.doubtful(ledger);
+        let alone = owner(&self.cluster).is_none();
         let answers = doubtful
             .iter()
-            .map(|machine| async { (machine.name.clone(), ask::answers(machine).await) });
+            .map(|machine| async { (machine.name.clone(), ask::answers(machine, alone).await) });
         let (sees, machines) = turn
             .away(async {
                 futures::join!(ask::active_peers(&etcd, &self.snapshot), join_all(answers))
@@ -256,8 +260,10 @@ async fn mirror(cluster: &EtcdCluster, context: &Context) -> Result<Mirror, Erro
     let Some(config_map) = found else {
         return Ok(Mirror::Missing);
     };
+    let ours = controller_of(&cluster.metadata).map(|ours| ours.uid.clone());
+    let ours = ours.or_else(|| cluster.uid());
     if let Some(theirs) = controller_of(&config_map.metadata)
-        && controller_of(&cluster.metadata).is_some_and(|ours| ours.uid != theirs.uid)
+        && ours.is_some_and(|ours| ours != theirs.uid)
     {
         return Ok(Mirror::LeftOver);
     }
@@ -274,7 +280,7 @@ async fn mirror(cluster: &EtcdCluster, context: &Context) -> Result<Mirror, Erro
 
 async fn published(cluster: &EtcdCluster, context: &Context) -> Result<bool, Error> {
     let api: Api<Secret> = context.api(cluster);
-    let of_this = names::machine_config_selector(&cluster.name_any());
+    let of_this = names::machine_configs_under(label(cluster), &cluster.name_any());
     let list = api
         .list_metadata(&ListParams::default().labels(&of_this).limit(1))
         .await
@@ -295,7 +301,7 @@ async fn answered_before(
         .get_opt(&name)
         .await
         .map_err(Error::api("reading the etcd CA"))?;
-    let ours = |ca: &Secret| ca.labels().contains_key(names::LABEL_CONTROL_PLANE);
+    let ours = |ca: &Secret| ca.labels().contains_key(label(cluster));
     if ca.as_ref().is_none_or(ours) {
         return Ok(false);
     }
@@ -312,11 +318,20 @@ async fn answered_before(
     Ok(snapshot.answers().next().is_some())
 }
 
-/// The founding that this object asks for: its first `size` machines, under a token made of the
-/// object's UID, which no other founding can have.
+/// The founding that this object asks for: `size` of its machines, under a token made of the object's
+/// UID, which no other founding can have. A ControlPlane lists them first; else failure domains are
+/// kept even.
 pub fn founders(cluster: &EtcdCluster) -> Founding {
     let size = usize::try_from(cluster.spec.size).unwrap_or(0);
-    let members = cluster.spec.machines.iter().take(size);
+    let machines = &cluster.spec.machines;
+    let domains = machines
+        .iter()
+        .map(|machine| machine.failure_domain.as_deref());
+    let chosen = match owner(cluster) {
+        Some(_) => (0..size).collect(),
+        None => spread(domains, size),
+    };
+    let members = chosen.into_iter().filter_map(|index| machines.get(index));
     Founding {
         token: format!(
             "{}-{}",
@@ -329,6 +344,14 @@ pub fn founders(cluster: &EtcdCluster) -> Founding {
                 peer_url: names::peer_url(&machine.address),
             })
             .collect(),
+    }
+}
+
+/// The label that has its name, or its ControlPlane's, on everything that belongs to this cluster.
+pub fn label(cluster: &EtcdCluster) -> &'static str {
+    match owner(cluster) {
+        Some(_) => names::LABEL_CONTROL_PLANE,
+        None => names::LABEL_ETCD_CLUSTER,
     }
 }
 

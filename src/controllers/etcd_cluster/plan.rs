@@ -4,6 +4,7 @@
 
 pub mod inputs;
 mod ledger;
+pub mod machines;
 pub mod membership;
 
 use std::collections::BTreeMap;

@@ -1,9 +1,12 @@
 //! What is known, written when it says something new.
 
+pub mod own;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::observe::Observed;
+use super::machines::Machines;
+use super::observe::{self, Observed};
 use super::plan::Plan;
 use super::plan::inputs::seconds;
 use super::plan::membership::{Membership, with_news};
@@ -37,11 +40,16 @@ const DB_SIZE_SHARE: i64 = 4;
 pub fn status(
     observed: &Observed,
     plan: &Plan,
+    machines: Option<&Machines>,
     now: Timestamp,
 ) -> (EtcdClusterStatus, Vec<EventSpec>) {
     let cluster = &observed.cluster;
     let stored = cluster.status.clone().unwrap_or_default();
-    let conditions = conditions(observed, plan, &stored);
+    let mut conditions = conditions(observed, plan, &stored);
+    conditions.set_ready(&[AVAILABLE, ETCD_HEALTHY]);
+    if let Some(machines) = machines {
+        own::add(&mut conditions, machines, &stored.conditions, now);
+    }
     let mut news = conditions.news(&stored.conditions);
     let membership = plan.membership.as_ref();
     news.extend(membership.into_iter().flat_map(steps));
@@ -55,7 +63,10 @@ pub fn status(
             .then(|| count(voters(observed, plan))),
         ready_replicas: Some(count(plan.healthy)),
         healthy_members: Some(format!("{}/{}", plan.healthy, cluster.spec.size)),
-        selector: Some(names::machine_config_selector(&cluster.name_any())),
+        selector: Some(names::machine_configs_under(
+            observe::label(cluster),
+            &cluster.name_any(),
+        )),
         members,
         ledger: Some(plan.ledger.clone()),
         pending_operation: match membership {
@@ -162,7 +173,6 @@ fn conditions(observed: &Observed, plan: &Plan, stored: &EtcdClusterStatus) -> C
     let (why, words) = when(plan.cluster_id.is_some());
     conditions.set(FOUNDED, plan.cluster_id.is_some(), why, words);
     odd_members(&mut conditions, plan);
-    conditions.set_ready(&[AVAILABLE, ETCD_HEALTHY]);
     conditions
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::EnvVar;
 
-use super::{Checker, absolute_path, show};
+use super::{Checker, absolute_path, allowed_args, show};
 use crate::crd::{self, Arg, HostPathMount};
 use crate::domain;
+use crate::manifests::ArgOwner;
 
 /// Checks the additions to a static pod.
 pub fn component(
@@ -174,4 +175,24 @@ pub fn free_form(
         }
     }
     config
+}
+
+/// Checks `spec.kubelet`.
+pub fn kubelet(checker: &mut Checker, given: Option<&crd::Kubelet>) -> domain::Kubelet {
+    let Some(given) = given else {
+        return domain::Kubelet::default();
+    };
+    let path = "spec.kubelet.extraArgs";
+    let extra_args = args(checker, path, given.extra_args.as_ref());
+    allowed_args(checker, path, ArgOwner::Kubelet, &extra_args);
+    domain::Kubelet {
+        config: free_form(
+            checker,
+            "spec.kubelet.config",
+            "kubelet.config.k8s.io/v1beta1",
+            "KubeletConfiguration",
+            given.config.as_ref(),
+        ),
+        extra_args,
+    }
 }

@@ -4,8 +4,11 @@
 //! every default that was applied. Each message names the field, the value and the fix. A check of
 //! a new shared shape gets a function here; a check of one kind stays in that kind's `resolve`.
 
+mod certificates;
 mod component;
+mod etcd;
 mod forbidden;
+mod inventory;
 mod machine;
 mod machine_config;
 mod text;
@@ -13,15 +16,18 @@ mod text;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use component::{args, component, env_vars, free_form};
+pub use certificates::{CertificateFields, certificates};
+pub use component::{args, component, env_vars, free_form, kubelet};
+pub use etcd::etcd_members;
 pub use forbidden::{allowed_args, allowed_envs};
+pub use inventory::{inventory, split, spread};
 pub use machine::{address, labels, machine_name, taints};
 pub use machine_config::{
     ContentKind, ContentRef, Contents, MachineConfigFields, content_references, machine_config,
 };
 pub use text::{
     absolute_path, directory, duration, image_repository, image_tag, label_value, lowercase_sans,
-    sans, show,
+    object_name, sans, show,
 };
 
 /// Kind of a [`Problem`]; becomes the reason of the `Stalled` condition.

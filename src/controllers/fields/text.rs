@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Checker;
-use crate::domain::{dns_subdomain_or_wildcard, parse_go_duration};
+use crate::domain::{dns_subdomain, dns_subdomain_or_wildcard, parse_go_duration};
 
 /// A value for a message: quoted, escaped, and cut at 80 characters.
 pub fn show(text: &str) -> String {
@@ -191,4 +191,23 @@ pub fn lowercase_sans(
 ) -> Vec<String> {
     let lowered = names.map(|names| names.iter().map(|n| n.to_ascii_lowercase()).collect());
     sans(checker, path, lowered.as_ref())
+}
+
+/// The object's name stands in label values (at most 63 characters) and begins the names of its
+/// Secrets: `<name>-<machine>-certs` then never exceeds 253.
+pub fn object_name(checker: &mut Checker, name: Option<&str>) -> String {
+    let name = name.unwrap_or_default();
+    if name.is_empty() {
+        checker.invalid("metadata.name", "is missing; give the object a name");
+    } else if name.len() > 63 {
+        let message = format!(
+            "{} has {} characters; at most 63 are allowed, because the name stands in labels",
+            show(name),
+            name.len()
+        );
+        checker.invalid("metadata.name", message);
+    } else {
+        checker.take("metadata.name", dns_subdomain(name));
+    }
+    name.to_owned()
 }

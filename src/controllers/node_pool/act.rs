@@ -175,7 +175,10 @@ impl Actor<'_> {
         let Some(mut secret) = stored else {
             return match api.create(&PostParams::default(), &desired).await {
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                    Err(Error::Occupied { secret: name })
+                    Err(Error::Occupied {
+                        secret: name,
+                        kind: "NodePool".to_owned(),
+                    })
                 }
                 created => created.map_err(Error::api("creating a Secret of a pool")),
             };

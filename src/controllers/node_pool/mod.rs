@@ -264,7 +264,7 @@ async fn carry_out(
                 match batch(other, &mut actor, &mut stored).await {
                     Ok(Ok(())) => continue,
                     Ok(Err(error)) => return Ok(target_failed(&error)),
-                    Err(Error::Occupied { secret }) => {
+                    Err(Error::Occupied { secret, .. }) => {
                         let text = format!(
                             "Secret {secret} was made by somebody else just now; choose another \
                              name for the pool or the machine"

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use zeroize::Zeroizing;
 
 use super::resolve::references;
+use crate::controllers::contents::contents;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
-use crate::controllers::fields::{ContentKind, ContentRef, Contents};
+use crate::controllers::fields::Contents;
 use crate::controllers::names;
 use crate::crd::{ControlPlane, NodePool};
 use crate::kube_ext::owner;
@@ -49,7 +49,7 @@ pub async fn observe(object: Arc<NodePool>, context: &Context) -> Result<Observe
         control_plane,
         ca,
         own_secrets(&object, &secrets),
-        contents(&object, context)
+        contents(&*object, references(&object.spec), context)
     )?;
     Ok(Observed {
         control_plane,
@@ -117,43 +117,4 @@ pub async fn all_token_ids(
             ids.collect::<Vec<_>>()
         })
         .collect())
-}
-
-async fn contents(object: &NodePool, context: &Context) -> Result<Contents, Error> {
-    let mut contents = Contents::default();
-    for reference in references(&object.spec) {
-        if let Some(content) = content(object, &reference, context).await? {
-            contents.insert(reference, content);
-        }
-    }
-    Ok(contents)
-}
-
-async fn content(
-    object: &NodePool,
-    reference: &ContentRef,
-    context: &Context,
-) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
-    let key = &reference.key;
-    match reference.kind {
-        ContentKind::Secret => {
-            let api: Api<Secret> = context.api(object);
-            let secret = api.get_opt(&reference.name).await;
-            let secret = secret.map_err(Error::api("reading a Secret of machineConfig.files"))?;
-            let mut data = secret.and_then(|secret| secret.data).unwrap_or_default();
-            Ok(data.remove(key).map(|value| Zeroizing::new(value.0)))
-        }
-        ContentKind::ConfigMap => {
-            let api: Api<ConfigMap> = context.api(object);
-            let found = api.get_opt(&reference.name).await;
-            let found = found.map_err(Error::api("reading a ConfigMap of machineConfig.files"))?;
-            let found = found.unwrap_or_default();
-            let text = found.data.unwrap_or_default().remove(key);
-            let binary = found.binary_data.unwrap_or_default().remove(key);
-            Ok(text
-                .map(String::into_bytes)
-                .or_else(|| binary.map(|value| value.0))
-                .map(Zeroizing::new))
-        }
-    }
 }

@@ -19,7 +19,7 @@ pub use members::Members;
 use super::observe::Observed;
 use super::secrets::{SecretMaker, machine_of, token_id};
 use super::target::Target;
-use crate::controllers::control_plane::secrets::in_place;
+use crate::controllers::secrets::in_place;
 use crate::controllers::fields::{Problem, ProblemReason};
 use crate::domain::{NodePool, Workers};
 use crate::machine_config::worker_config;

@@ -18,7 +18,7 @@ use crate::controllers::fields::{
 use crate::controllers::names;
 use crate::crd;
 use crate::domain::{self, ControlPlane, dns_subdomain};
-use crate::manifests::{ArgOwner, overlay};
+use crate::manifests::overlay;
 
 /// Bounds of `spec.token.ttl`.
 const TTL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
@@ -75,7 +75,7 @@ fn node_pool(
     let version = cluster
         .as_ref()
         .and_then(|(cluster, serving)| version::kubelet(checker, spec, cluster.version, *serving));
-    let kubelet = kubelet(checker, spec.kubelet.as_ref());
+    let kubelet = fields::kubelet(checker, spec.kubelet.as_ref());
     let workers = workers::workers(
         checker,
         &name,
@@ -157,9 +157,11 @@ fn cluster(
         checker.missing(path, message);
         return None;
     };
-    // Its own files and commands are not the pool's business, so that they need not be read.
+    // Its own files and commands, and its etcd, are not the pool's business, so that they need not
+    // be read.
     let mut found = found.clone();
     found.spec.machine_config = None;
+    found.spec.etcd = None;
     match control_plane::resolve(&found, &control_plane::Inputs::default()) {
         Ok(resolved) => {
             let running = found.status.and_then(|status| status.version?.parse().ok());
@@ -175,25 +177,6 @@ fn cluster(
             checker.missing(path, message);
             None
         }
-    }
-}
-
-fn kubelet(checker: &mut Checker, given: Option<&crd::Kubelet>) -> domain::Kubelet {
-    let Some(given) = given else {
-        return domain::Kubelet::default();
-    };
-    let path = "spec.kubelet.extraArgs";
-    let extra_args = fields::args(checker, path, given.extra_args.as_ref());
-    fields::allowed_args(checker, path, ArgOwner::Kubelet, &extra_args);
-    domain::Kubelet {
-        config: fields::free_form(
-            checker,
-            "spec.kubelet.config",
-            "kubelet.config.k8s.io/v1beta1",
-            "KubeletConfiguration",
-            given.config.as_ref(),
-        ),
-        extra_args,
     }
 }
 

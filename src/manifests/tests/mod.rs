@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::crd::Arg;
-use crate::domain::{ControlPlane, Founding, InitialClusterState, Machine, Member, Profile};
+use crate::domain::{
+    ControlPlane, Etcd, EtcdMembers, Founding, InitialClusterState, Machine, Member, Profile,
+};
 use crate::pki::fixture::control_plane;
 use crate::pki::{ClusterPki, KeyPair, Leaf, MachinePki, ServiceAccountKeys};
 
@@ -28,12 +30,20 @@ fn pair(name: &str) -> KeyPair {
 fn cluster() -> ClusterPki {
     ClusterPki {
         ca: pair("ca"),
-        etcd_ca: pair("etcd-ca"),
+        etcd_ca: Some(pair("etcd-ca")),
         front_proxy_ca: pair("front-proxy-ca"),
         service_account: ServiceAccountKeys {
             public_pem: "public\n".to_owned(),
             private_pem: Zeroizing::new("private\n".to_owned()),
         },
+    }
+}
+
+/// The stacked members' settings.
+fn members(control_plane: &mut ControlPlane) -> &mut EtcdMembers {
+    match &mut control_plane.etcd {
+        Etcd::Stacked(members) => members,
+        Etcd::External(_) => panic!("its etcd is elsewhere"),
     }
 }
 

@@ -152,7 +152,7 @@ fn etcd_probes_follow_the_first_metrics_url() {
         ("", ("127.0.0.1", 2381, "HTTP")),
     ];
     for (value, (host, port, scheme)) in cases {
-        control_plane.etcd.extra_args = vec![
+        members(&mut control_plane).extra_args = vec![
             arg("listen-metrics-urls", "http://first:1"),
             arg("listen-metrics-urls", value),
         ];
@@ -281,7 +281,8 @@ fn advertise_client_urls_of_etcd_move_the_api_servers_target() {
     let mut control_plane = control_plane(1);
     let servers = |cp: &ControlPlane| flag_values(&command(cp, "kube-apiserver"), "etcd-servers");
     assert_eq!(servers(&control_plane), ["https://127.0.0.1:2379"]);
-    control_plane.etcd.extra_args = vec![arg("advertise-client-urls", "https://198.18.0.50:2379")];
+    members(&mut control_plane).extra_args =
+        vec![arg("advertise-client-urls", "https://198.18.0.50:2379")];
     assert_eq!(servers(&control_plane), ["https://198.18.0.50:2379"]);
 }
 

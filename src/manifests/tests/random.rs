@@ -85,8 +85,8 @@ proptest! {
     ) {
         let mut control_plane = control_plane(1);
         control_plane.profile = profile;
-        control_plane.etcd.extra_args = args.clone();
-        control_plane.etcd.extra_envs = envs.clone();
+        members(&mut control_plane).extra_args = args.clone();
+        members(&mut control_plane).extra_envs = envs.clone();
         for component in [
             &mut control_plane.api_server.component,
             &mut control_plane.controller_manager,

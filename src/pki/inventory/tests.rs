@@ -77,7 +77,10 @@ fn an_endpoint_that_is_an_address_becomes_an_ip_name() {
 #[test]
 fn etcd_members_have_both_loopbacks_and_their_own_additions() {
     let mut cp = control_plane(3);
-    cp.etcd.server_cert_sans = vec!["etcd.example.net".to_owned(), "127.0.0.1".to_owned()];
+    let Etcd::Stacked(members) = &mut cp.etcd else {
+        panic!("not stacked");
+    };
+    members.server_cert_sans = vec!["etcd.example.net".to_owned(), "127.0.0.1".to_owned()];
     let server = leaf_spec(&cp, &cp.machines[1], Leaf::EtcdServer).unwrap();
     let peer = leaf_spec(&cp, &cp.machines[1], Leaf::EtcdPeer).unwrap();
     assert_eq!(server.subject.common_name, "cp-2");

@@ -1,9 +1,8 @@
-//! API server, kubelet, kube-proxy and CoreDNS.
+//! API server, kube-proxy and CoreDNS.
 
 use crate::controllers::fields::{self, Checker};
 use crate::crd;
-use crate::domain::{ApiServer, CoreDns, KubeProxy, Kubelet};
-use crate::manifests::ArgOwner;
+use crate::domain::{ApiServer, CoreDns, KubeProxy};
 
 /// Checks the API server's additions.
 pub fn api_server(checker: &mut Checker, given: Option<&crd::ApiServer>) -> ApiServer {
@@ -22,26 +21,6 @@ pub fn api_server(checker: &mut Checker, given: Option<&crd::ApiServer>) -> ApiS
             "spec.apiServer.certSANs",
             given.cert_sans.as_ref(),
         ),
-    }
-}
-
-/// Checks the kubelets' configuration.
-pub fn kubelet(checker: &mut Checker, given: Option<&crd::Kubelet>) -> Kubelet {
-    let Some(given) = given else {
-        return Kubelet::default();
-    };
-    let path = "spec.kubelet.extraArgs";
-    let extra_args = fields::args(checker, path, given.extra_args.as_ref());
-    fields::allowed_args(checker, path, ArgOwner::Kubelet, &extra_args);
-    Kubelet {
-        config: fields::free_form(
-            checker,
-            "spec.kubelet.config",
-            "kubelet.config.k8s.io/v1beta1",
-            "KubeletConfiguration",
-            given.config.as_ref(),
-        ),
-        extra_args,
     }
 }
 

@@ -6,7 +6,7 @@ use super::inputs::{last_generation, seconds};
 use crate::controllers::ledger as read;
 use crate::crd::{Join, Ledger, PendingOperation, Slot};
 use crate::domain::MemberId;
-use crate::membership::{Departed, MAX_ATTEMPTS, Snapshot};
+use crate::membership::{Departed, Facts, MAX_ATTEMPTS, Snapshot};
 
 /// Most tombstones that are kept, newest last; the status bounds them.
 const MOST_TOMBSTONES: usize = 1024;
@@ -24,6 +24,17 @@ pub fn answered(ledger: &mut Ledger, snapshot: &Snapshot) {
         {
             slot.member_id = Some(answer.member_id.to_string());
             slot.started = true;
+        }
+    }
+}
+
+/// Takes over who votes by the list of members: clients of the cluster are told of those only.
+pub fn promoted(ledger: &mut Ledger, facts: &Facts) {
+    for voter in facts.voters() {
+        let id = voter.id.to_string();
+        let mut slots = ledger.slots.iter_mut().filter(|slot| slot.generation > 0);
+        if let Some(slot) = slots.find(|slot| slot.member_id.as_deref() == Some(&id)) {
+            slot.promoted = Some(true);
         }
     }
 }
@@ -66,6 +77,7 @@ fn add(ledger: &mut Ledger, operation: &PendingOperation, added: Option<MemberId
         peer_url: operation.peer_url.clone(),
         member_id: Some(id.to_string()),
         started: false,
+        promoted: None,
     });
 }
 

@@ -68,6 +68,7 @@ pub fn membership(
     );
     if facts.frozen.is_none() {
         ledger::answered(ledger, &observed.snapshot);
+        ledger::promoted(ledger, &facts);
         ledger::departed(ledger, &facts.departed);
         ledger::forget_strangers(ledger, &observed.cluster.spec.machines);
     }

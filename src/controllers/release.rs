@@ -1,49 +1,65 @@
 //! Machines that may be taken away: which ones those are, and what is left of them then. Pure.
 //!
-//! A machine is let go when its etcd member is gone and somebody wants it gone, too: it was taken
-//! out of the inventory, or carries the request on its machine-config Secret. Its Node goes first,
-//! then keys and user data; what remains is a Secret that says since when.
+//! A machine is let go when it does not serve any more (its etcd member is gone, where it has one) and
+//! somebody wants it gone, too: it was taken out of the inventory, or carries the request on its
+//! machine-config Secret. Its Node goes first, then keys and user data; what remains is a Secret that
+//! says since when.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::observe::Observed;
-use crate::controllers::{ledger, names};
-use crate::domain::{ControlPlane, NodeName};
+use super::{ledger, names};
+use crate::crd::EtcdCluster;
+use crate::domain::NodeName;
 use crate::pki::secret_names;
 
-/// The machines that are to be let go now.
-pub fn due(observed: &Observed, control_plane: &ControlPlane) -> Vec<NodeName> {
-    let Some(recorded) = ledger::founded(observed.etcd.as_ref()) else {
-        return Vec::new();
-    };
-    let status = observed.etcd.as_ref().and_then(|etcd| etcd.status.as_ref());
-    let pending = status.and_then(|status| status.pending_operation.as_ref()?.machine.as_deref());
-    let mut inventory: Vec<&NodeName> = Vec::new();
-    let known = control_plane.machines.iter().chain(&control_plane.spares);
-    inventory.extend(known.map(|machine| &machine.name));
-    let wanted_gone =
-        |secret: &Secret, machine: &NodeName| !inventory.contains(&machine) || is_requested(secret);
-    let secrets = observed.secrets.iter();
-    secrets
-        .filter_map(|(name, secret)| {
-            let machine: NodeName = secret.labels().get(names::LABEL_MACHINE)?.parse().ok()?;
-            let is_config = *name == secret_names::machine_config(&control_plane.name, &machine);
-            let serves = ledger::slot(recorded, machine.as_str()).is_some()
-                || pending == Some(machine.as_str());
-            let due = is_config
-                && !serves
-                && wanted_gone(secret, &machine)
-                && !secret
-                    .annotations()
-                    .contains_key(names::ANNOTATION_RELEASED);
-            due.then_some(machine)
-        })
-        .collect()
+/// The machines of a control plane or an EtcdCluster, as far as it matters here.
+pub struct Released<'a> {
+    /// Name of the object.
+    pub name: &'a str,
+    /// Its Secrets by name.
+    pub secrets: &'a BTreeMap<String, Secret>,
+    /// The machines that its spec lists.
+    pub inventory: Vec<&'a NodeName>,
 }
 
-fn is_requested(config: &Secret) -> bool {
+impl Released<'_> {
+    /// The machines that are to be let go now: wanted gone, and not serving.
+    pub fn due(&self, serves: impl Fn(&NodeName) -> bool) -> Vec<NodeName> {
+        let wanted_gone = |secret: &Secret, machine: &NodeName| {
+            !self.inventory.contains(&machine) || is_requested(secret)
+        };
+        let secrets = self.secrets.iter();
+        secrets
+            .filter_map(|(name, secret)| {
+                let machine: NodeName = secret.labels().get(names::LABEL_MACHINE)?.parse().ok()?;
+                let is_config = *name == secret_names::machine_config(self.name, &machine);
+                let due = is_config
+                    && !serves(&machine)
+                    && wanted_gone(secret, &machine)
+                    && !secret
+                        .annotations()
+                        .contains_key(names::ANNOTATION_RELEASED);
+                due.then_some(machine)
+            })
+            .collect()
+    }
+}
+
+/// Whether a machine has an etcd member by this cluster's ledger, or is about to get one.
+pub fn has_member(cluster: &EtcdCluster, machine: &NodeName) -> bool {
+    let status = cluster.status.as_ref();
+    let pending = status.and_then(|status| status.pending_operation.as_ref()?.machine.as_deref());
+    let recorded = ledger::founded(Some(cluster));
+    recorded.is_some_and(|ledger| ledger::slot(ledger, machine.as_str()).is_some())
+        || pending == Some(machine.as_str())
+}
+
+/// Whether its release is asked for.
+pub fn is_requested(config: &Secret) -> bool {
     config
         .annotations()
         .contains_key(names::ANNOTATION_RELEASE_REQUESTED)
@@ -62,15 +78,12 @@ pub fn released(mut config: Secret, now: Timestamp) -> Secret {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
 
     use super::*;
     use crate::pki::fixture;
 
-    fn observed(slots: &[&str], pending: Option<&str>, secrets: &[(&str, Value)]) -> Observed {
+    fn cluster(slots: &[&str], pending: Option<&str>) -> EtcdCluster {
         let slot = |machine: &&str| json!({"machine": machine, "generation": 0, "started": true});
         let etcd = json!({
             "apiVersion": "seedbed.dev/v1alpha1", "kind": "EtcdCluster", "metadata": {"name": "prod"},
@@ -82,25 +95,16 @@ mod tests {
                     "kind": "AddLearner", "machine": machine, "startedAt": "2026-11-26T10:00:00Z"})),
             },
         });
-        let object = json!({
-            "apiVersion": "seedbed.dev/v1alpha1", "kind": "ControlPlane", "metadata": {"name": "prod"},
-            "spec": {"version": "v1.37.1", "replicas": 3, "machines": []},
-        });
-        let secret = |(machine, annotations): &(&str, Value)| {
-            let name = format!("prod-{machine}");
-            let secret: Secret = serde_json::from_value(json!({"metadata": {
-                "name": name, "labels": {"seedbed.dev/machine": machine},
-                "annotations": annotations}}))
-            .unwrap();
-            (name, secret)
-        };
-        Observed {
-            object: Arc::new(serde_json::from_value(object).unwrap()),
-            secrets: secrets.iter().map(secret).collect(),
-            etcd: Some(serde_json::from_value(etcd).unwrap()),
-            contents: crate::controllers::fields::Contents::default(),
-            expiries: BTreeMap::new(),
-        }
+        serde_json::from_value(etcd).unwrap()
+    }
+
+    fn secret((machine, annotations): &(&str, Value)) -> (String, Secret) {
+        let name = format!("prod-{machine}");
+        let secret: Secret = serde_json::from_value(json!({"metadata": {
+            "name": name, "labels": {"seedbed.dev/machine": machine},
+            "annotations": annotations}}))
+        .unwrap();
+        (name, secret)
     }
 
     /// I21: never while the machine has a member, or is about to.
@@ -111,7 +115,14 @@ mod tests {
                               "seedbed.dev/released": "2026-11-26T10:00:00Z"});
         let due = |slots: &[&str], pending, secrets: &[(&str, Value)]| -> Vec<String> {
             let control_plane = fixture::control_plane(3);
-            let due = due(&observed(slots, pending, secrets), &control_plane);
+            let cluster = cluster(slots, pending);
+            let secrets = secrets.iter().map(secret).collect();
+            let released = Released {
+                name: "prod",
+                secrets: &secrets,
+                inventory: control_plane.machines.iter().map(|m| &m.name).collect(),
+            };
+            let due = released.due(|machine| has_member(&cluster, machine));
             due.iter().map(ToString::to_string).collect()
         };
         let asked = [("cp-2", requested.clone())];

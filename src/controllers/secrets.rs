@@ -1,4 +1,4 @@
-//! The Secrets of a control plane, as objects. Pure.
+//! The Secrets of a control plane or an EtcdCluster, as objects. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::ResourceExt;
 
 use crate::controllers::names;
-use crate::domain::{ControlPlane, Member};
+use crate::domain::Member;
 use crate::machine_config::MachineConfig;
 use crate::pki::secret_names::VALUE;
 use crate::pki::state::SecretData;
@@ -16,10 +16,14 @@ use crate::pki::state::SecretData;
 /// Type of every Secret of the Cluster API contract.
 const SECRET_TYPE: &str = "cluster.x-k8s.io/secret";
 
-/// What all Secrets of one control plane share.
+/// What all Secrets of one object share.
 #[derive(Clone, Copy)]
 pub struct SecretMaker<'a> {
-    pub control_plane: &'a ControlPlane,
+    /// Name of the object.
+    pub name: &'a str,
+    pub namespace: &'a str,
+    /// The label that has this name on everything that belongs to the object.
+    pub label: &'static str,
     pub owner: &'a OwnerReference,
 }
 
@@ -35,8 +39,8 @@ impl SecretMaker<'_> {
         Secret {
             metadata: ObjectMeta {
                 name: Some(name),
-                namespace: Some(self.control_plane.namespace.clone()),
-                labels: Some(names::labels(&self.control_plane.name, machine, content)),
+                namespace: Some(self.namespace.to_owned()),
+                labels: Some(names::labels_under(self.label, self.name, machine, content)),
                 owner_references: Some(vec![self.owner.clone()]),
                 ..ObjectMeta::default()
             },
