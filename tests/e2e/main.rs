@@ -26,6 +26,7 @@ mod cluster;
 mod converged;
 mod deletion;
 mod etcd;
+mod external_etcd;
 mod membership;
 mod node_pools;
 mod operator_killed;

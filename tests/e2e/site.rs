@@ -94,14 +94,17 @@ impl Site {
                 .kubectl(&["-n", NAMESPACE, "patch", pool, "--type=merge", "-p", free])?;
             self.stage.kubectl(&["-n", NAMESPACE, "delete", pool])?;
         }
-        let all = ["-n", NAMESPACE, "delete", "controlplanes", "--all"];
-        self.stage.kubectl(&all)?;
+        let all = "controlplanes,etcdclusters";
+        self.stage
+            .kubectl(&["-n", NAMESPACE, "delete", all, "--all"])?;
         wait(SEED_LIMIT, || {
             let kinds = "controlplanes,etcdclusters,secrets,configmaps";
-            let label = "--selector=seedbed.dev/control-plane";
-            let left = ["-n", NAMESPACE, "get", kinds, label, "-o", "name"];
-            let left = self.stage.kubectl(&left)?;
-            ensure!(left.trim().is_empty(), "left of an earlier test: {left}");
+            for label in ["seedbed.dev/control-plane", "seedbed.dev/etcd-cluster"] {
+                let label = format!("--selector={label}");
+                let left = ["-n", NAMESPACE, "get", kinds, &label, "-o", "name"];
+                let left = self.stage.kubectl(&left)?;
+                ensure!(left.trim().is_empty(), "left of an earlier test: {left}");
+            }
             Ok(())
         })?;
         lock(&self.machines)
@@ -116,13 +119,19 @@ impl Site {
 
     /// The same with changes to the manifest.
     pub fn apply_with(&self, name: &str, change: impl FnOnce(&mut Value)) -> Result<Cluster<'_>> {
-        let file = self.stage.state.join(format!("{name}.json"));
         let mut object = manifest(name)?;
         change(&mut object);
+        self.apply_object(&object)?;
+        Ok(Cluster::new(self, name))
+    }
+
+    /// Applies any object, as `kubectl apply` does.
+    pub fn apply_object(&self, object: &Value) -> Result<()> {
+        let name = object["metadata"]["name"].as_str().context("no name")?;
+        let file = self.stage.state.join(format!("{name}.json"));
         std::fs::write(&file, object.to_string())?;
         let file = file.to_str().context("the path is not UTF-8")?;
-        self.stage.kubectl(&["apply", "-f", file])?;
-        Ok(Cluster::new(self, name))
+        self.stage.kubectl(&["apply", "-f", file]).map(drop)
     }
 
     /// The machine with a fresh disk and the user data of its Secret. It is off.

@@ -13,6 +13,15 @@ fn flag_values(command: &[String], name: &str) -> Vec<String> {
         .collect()
 }
 
+fn etcd_pod(
+    control_plane: &ControlPlane,
+    machine: &Machine,
+    founding: &Founding,
+) -> Result<k8s_openapi::api::core::v1::Pod, ManifestError> {
+    let members = control_plane.etcd.stacked().unwrap();
+    etcd::pod(members, &control_plane.certificates_dir, machine, founding)
+}
+
 fn env(name: &str, value: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
@@ -104,7 +113,7 @@ fn etcd_state_follows_the_ledger() {
     let control_plane = control_plane(3);
     let mut founding = founding(&control_plane);
     founding.state = InitialClusterState::Existing;
-    let pod = etcd::pod(&control_plane, &control_plane.machines[0], &founding).unwrap();
+    let pod = etcd_pod(&control_plane, &control_plane.machines[0], &founding).unwrap();
     let line = pod.spec.unwrap().containers.remove(0).command.unwrap();
     assert_eq!(flag_values(&line, "initial-cluster-state"), ["existing"]);
 }
@@ -115,14 +124,14 @@ fn etcd_needs_its_machine_among_the_members() {
     let machine = &control_plane.machines[1];
     let mut founding = founding(&control_plane);
     founding.members[1].peer_url = "https://198.18.0.99:2380".to_owned();
-    let error = etcd::pod(&control_plane, machine, &founding).unwrap_err();
+    let error = etcd_pod(&control_plane, machine, &founding).unwrap_err();
     assert!(
         matches!(error, ManifestError::PeerUrlChanged { .. }),
         "{error}"
     );
     assert!(error.to_string().contains("198.18.0.99"), "{error}");
     founding.members.remove(1);
-    let error = etcd::pod(&control_plane, machine, &founding).unwrap_err();
+    let error = etcd_pod(&control_plane, machine, &founding).unwrap_err();
     assert!(matches!(error, ManifestError::NotAMember { .. }), "{error}");
 }
 

@@ -60,12 +60,13 @@ fn what_was_issued_is_read_back() {
             .map(|(name, pki)| (name.clone(), machine_data(pki)))
             .collect(),
         kubeconfig: None,
+        etcd_ca_secret: None,
     };
     let state = PkiState::read("prod", &secrets);
     let read = state.cluster().unwrap();
     for id in Ca::ALL {
-        assert_eq!(read.ca(id).key_pem, cluster.ca(id).unwrap().key_pem);
-        assert_eq!(read.ca(id).certificate_pem, cluster.ca(id).unwrap().certificate_pem);
+        assert_eq!(read.ca(id).unwrap().key_pem, cluster.ca(id).unwrap().key_pem);
+        assert_eq!(read.ca(id).unwrap().certificate_pem, cluster.ca(id).unwrap().certificate_pem);
     }
     assert_eq!(
         read.service_account.private_pem,
@@ -80,7 +81,7 @@ fn what_was_issued_is_read_back() {
         machines[name][&Leaf::ApiServer].key_pem
     );
     assert!(state.machine(name, &[Leaf::SuperAdminKubeconfig]).is_none());
-    let expiries = state.expiries(&cp);
+    let expiries = state.expiries(&cp.machines);
     assert_eq!(expiries.len(), 3 + 27);
     assert_eq!(
         expiries["prod-cp-1-certs/etcd-server.crt"],
@@ -253,6 +254,7 @@ fn nothing_shows_a_key() {
             .map(|(name, pki)| (name.clone(), machine_data(pki)))
             .collect(),
         kubeconfig: None,
+        etcd_ca_secret: None,
     };
     let shown = format!(
         "{secrets:?} {:?} {cluster:?} {machines:?}",
@@ -286,9 +288,10 @@ fn read_everything(secret: &SecretData) {
             service_account: Some(secret.clone()),
             machines: [(name, secret.clone())].into(),
             kubeconfig: Some(secret.clone()),
+            etcd_ca_secret: None,
         },
     );
-    state.expiries(&cp);
+    state.expiries(&cp.machines);
     for founded in [false, true] {
         crate::pki::plan::plan(&cp, &state, founded, now()).unwrap();
     }

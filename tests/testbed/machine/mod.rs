@@ -114,6 +114,7 @@ impl Machine {
             "{} is switched on already",
             self.name
         );
+        self.network.link_up(&self.name)?;
         cgroup::create(&self.cgroup)?;
         self.disk.add_hosts(&self.network.attached())?;
         let mut command = Command::new("sh");
@@ -192,6 +193,12 @@ impl Machine {
         running.kill()?;
         self.forget_kernel_state()?;
         cgroup::remove(&self.cgroup)
+    }
+
+    /// Pulls its cable: nothing answers at its address any more, not even with a refusal, as of a
+    /// machine without power. [`Machine::boot`] plugs it in again.
+    pub fn unplug(&self) -> Result<()> {
+        self.network.link_down(&self.name)
     }
 
     /// What the kernel of a real machine forgets without power: packet filters and the pods'

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -63,7 +65,8 @@ fn defaults_are_those_of_the_api_and_are_listed() {
     );
     assert_eq!(cp.service_cidrs[0].to_string(), "10.96.0.0/12");
     assert!(cp.pod_cidrs.is_empty());
-    assert_eq!(cp.etcd.image, "registry.k8s.io/etcd:3.7.0-0");
+    let members = cp.etcd.stacked().expect("it is stacked");
+    assert_eq!(members.image, "registry.k8s.io/etcd:3.7.0-0");
     assert_eq!(cp.certificates_dir, "/etc/kubernetes/pki");
     assert_eq!(cp.ca_keys_on_nodes, CaKeyPlacement::ClusterCa);
     assert_eq!(cp.leaf_validity, Duration::from_secs(8760 * 3600));
@@ -200,16 +203,6 @@ fn wrong_values_name_field_value_and_fix() {
 fn capabilities_that_come_later_are_refused_in_words() {
     let patch = json!([{"target": "etcd", "patch": "{}"}]);
     for (pointer, value, path) in [
-        (
-            "/spec/etcd",
-            json!({"clusterRef": {"name": "e"}}),
-            "spec.etcd.clusterRef",
-        ),
-        (
-            "/spec/etcd",
-            json!({"external": {"endpoints": ["https://e:2379"]}}),
-            "spec.etcd.external",
-        ),
         ("/spec/patches", patch.clone(), "spec.patches"),
         (
             "/spec/machines/0/patches",

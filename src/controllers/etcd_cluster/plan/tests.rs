@@ -151,7 +151,7 @@ impl World {
         self.now = self.now.checked_add(Duration::from_secs(15)).unwrap();
         let observed = self.observed();
         let plan = plan(&observed, &mut self.memory, self.now);
-        let (said, _) = status(&observed, &plan, self.now);
+        let (said, _) = status(&observed, &plan, None, self.now);
         self.cluster["status"] = serde_json::to_value(said).unwrap();
         plan
     }
