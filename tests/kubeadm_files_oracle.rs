@@ -20,11 +20,19 @@ mod testbed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use seedbed::domain::{ControlPlane, Machine};
-use seedbed::manifests::machine_files;
+use seedbed::controllers::etcd_cluster::resolve as etcd_cluster;
+use seedbed::controllers::fields::Contents;
+use seedbed::domain::{
+    ControlPlane, EtcdCredentials, Founding, InitialClusterState, Machine, Member, NodeName,
+};
+use seedbed::manifests::{etcd_machine_files, machine_files};
 use seedbed::pki::issue;
+use seedbed::pki::plan::plan;
+use seedbed::pki::state::{PkiState, Secrets, ca_data};
+use seedbed::pki::{Ca, ClusterPki, KeyPair, Leaf, MachinePki};
 use seedbed::runtime::clock::Clock;
 use seedbed::versions;
+use serde_json::{Value, json};
 
 use file_differences::{Difference, Files, Report};
 use kubeadm::File;
@@ -76,6 +84,20 @@ const REASONS: &[Reason] = &[
         why: "kubeadm expects the drop-in from the kubelet's package; we render it",
     },
     Reason {
+        matches: |d| {
+            d.sample == "etcd-by-reference"
+                && [
+                    "/etc/kubernetes/pki/etcd/ca.crt",
+                    "/etc/kubernetes/pki/apiserver-etcd-client.crt",
+                    "/etc/kubernetes/pki/apiserver-etcd-client.key",
+                ]
+                .contains(&d.path.as_str())
+                && d.file_is_extra_in_ours()
+        },
+        why: "kubeadm expects what the API server shows to an external etcd to be there already; the \
+              EtcdCluster's CA has signed it, so we bring it",
+    },
+    Reason {
         matches: |d| d.path == "/var/lib/kubelet/config.yaml" && d.place == ".unknownToThisKubelet",
         why: "kubeadm drops fields that its own kubelet types lack; we keep what the user wrote",
     },
@@ -125,6 +147,102 @@ fn files_are_those_of_kubeadm() {
     }
 }
 
+/// kubeadm's guide renders a member of its own on each machine, with the stacked phase.
+#[test]
+fn the_member_of_an_etcd_machine_is_that_of_kubeadm() {
+    let program = testbed::build::program(testbed::Component::Kubernetes, "kubeadm")
+        .expect("the real kubeadm");
+    let more = json!({
+        "dataDir": "/srv/etcd",
+        "extraArgs": [{"name": "quota-backend-bytes", "value": "8589934592"}],
+        "extraEnvs": [{"name": "GOGC", "value": "off"}],
+        "certificates": {"directory": "/srv/pki"},
+    });
+    for more in [json!({}), more] {
+        let mut spec = json!({
+            "version": "3.7.0",
+            "size": 1,
+            "machines": [{"name": "etcd-1", "address": "198.18.0.41"}],
+        });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let object = json!({
+            "apiVersion": "seedbed.dev/v1alpha1",
+            "kind": "EtcdCluster",
+            "metadata": {"name": "state", "namespace": "clusters"},
+            "spec": spec,
+        });
+        let object = serde_json::from_value(object).expect("an EtcdCluster");
+        let cluster = etcd_cluster::resolve(&object, &Contents::default()).expect("resolves");
+        let local = json!({
+            "dataDir": cluster.members.data_dir,
+            "extraArgs": cluster.members.extra_args,
+            "extraEnvs": cluster.members.extra_envs,
+        });
+        let config = etcd_config(&cluster.certificates_dir, &local);
+        let kubeadm = kubeadm::etcd_phase(&program, &config).expect("a manifest");
+
+        let path = "/etc/kubernetes/manifests/etcd.yaml".to_owned();
+        let machine = &cluster.machines[0];
+        let founding = Founding {
+            token: "state-3f1b2c".to_owned(),
+            members: vec![Member::founder(machine)],
+            state: InitialClusterState::New,
+        };
+        let leaves = Leaf::ALL.map(|leaf| (leaf, pair())).into();
+        let files = etcd_machine_files(&cluster, machine, &founding, "ca", &leaves);
+        let ours = files.expect("files").into_iter().find(|file| file.path == path);
+        let ours = ours.expect("a manifest");
+        let ours = File {
+            mode: ours.mode,
+            content: ours.content.to_vec(),
+        };
+        let mut differences = Vec::new();
+        let mut report = Report {
+            sample: "etcd-machine",
+            machine: 1,
+            differences: &mut differences,
+        };
+        report.files(
+            &Files::from([(path.clone(), kubeadm)]),
+            &Files::from([(path, ours)]),
+        );
+        let explained = |d: &Difference| REASONS.iter().any(|reason| (reason.matches)(d));
+        let unexplained: Vec<String> = differences
+            .iter()
+            .filter(|difference| !explained(difference))
+            .map(ToString::to_string)
+            .collect();
+        assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
+        // The flags of a founding, and nothing else.
+        assert_eq!(differences.len(), 2);
+    }
+}
+
+fn etcd_config(certificates_dir: &str, local: &Value) -> String {
+    let init = json!({
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "InitConfiguration",
+        "localAPIEndpoint": {"advertiseAddress": "198.18.0.41"},
+        "nodeRegistration": {"name": "etcd-1"},
+    });
+    let cluster = json!({
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "kubernetesVersion": "v1.37.1",
+        "certificatesDir": certificates_dir,
+        "etcd": {"local": local},
+    });
+    format!("{init}\n---\n{cluster}\n")
+}
+
+/// No certificate is read here.
+fn pair() -> KeyPair {
+    KeyPair {
+        certificate_pem: String::new(),
+        key_pem: String::new().into(),
+    }
+}
+
 #[test]
 fn images_are_those_of_kubeadm() {
     let program = testbed::build::program(testbed::Component::Kubernetes, "kubeadm")
@@ -144,8 +262,7 @@ fn images_are_those_of_kubeadm() {
 /// Every machine of a sample, both ways.
 fn compare(program: &Path, sample: &Sample, compared: &mut usize) -> Vec<Difference> {
     let control_plane = &sample.control_plane;
-    let (cluster, machines) =
-        issue::issue_control_plane(control_plane, Clock::system().now()).expect("certificates");
+    let (cluster, machines) = certificates_of(control_plane);
     let mut differences = Vec::new();
     for (number, machine) in control_plane.machines.iter().enumerate() {
         let ours: Files = machine_files(
@@ -190,6 +307,33 @@ fn compare(program: &Path, sample: &Sample, compared: &mut usize) -> Vec<Differe
     differences
 }
 
+/// New certificates; those that an EtcdCluster's CA signs, by a CA that was there before.
+fn certificates_of(control_plane: &ControlPlane) -> (ClusterPki, BTreeMap<NodeName, MachinePki>) {
+    let now = Clock::system().now();
+    let external = control_plane.etcd.external();
+    let Some(EtcdCredentials::Issued { cluster }) = external.map(|etcd| &etcd.credentials) else {
+        return issue::issue_control_plane(control_plane, now).expect("certificates");
+    };
+    let (algorithm, validity) = (control_plane.key_algorithm, control_plane.ca_validity);
+    let ca = issue::issue_ca(Ca::Etcd, algorithm, validity, now).expect("a CA");
+    let secrets = Secrets {
+        cas: [(Ca::Etcd, ca_data(&ca))].into(),
+        etcd_ca_secret: Some(format!("{cluster}-etcd")),
+        ..Secrets::default()
+    };
+    let state = PkiState::read(&control_plane.name, &secrets);
+    let plan = plan(control_plane, &state, false, now).expect("a plan");
+    let issued = issue::carry_out(control_plane, &state, &plan, now).expect("certificates");
+    let cluster = ClusterPki {
+        ca: issued.cas[&Ca::Cluster].clone(),
+        etcd_ca: Some(ca),
+        front_proxy_ca: issued.cas[&Ca::FrontProxy].clone(),
+        service_account: issued.service_account.expect("keys"),
+    };
+    assert!(!issued.cas.contains_key(&Ca::Etcd), "a CA of its own");
+    (cluster, issued.machines)
+}
+
 /// The eight files that all control-plane machines share.
 fn shared_files(control_plane: &ControlPlane, files: &Files) -> Files {
     let names = [
@@ -204,10 +348,14 @@ fn shared_files(control_plane: &ControlPlane, files: &Files) -> Files {
     ];
     names
         .iter()
-        .map(|name| {
+        .filter_map(|name| {
             let path = format!("{}/{name}", control_plane.certificates_dir);
-            let file = files[&path].clone();
-            (path, file)
+            let file = files.get(&path).cloned();
+            assert!(
+                file.is_some() || control_plane.etcd.stacked().is_none(),
+                "{path} is missing"
+            );
+            Some((path, file?))
         })
         .collect()
 }

@@ -24,7 +24,9 @@ use anyhow::{Context as _, Result};
 use fixture::{control_plane, taint};
 use k8s_openapi::api::core::v1::{EnvVar, Taint};
 use seedbed::crd::{Arg, HostPathMount, HostPathType, KeyAlgorithm};
-use seedbed::domain::{ControlPlane, HostPort};
+use seedbed::domain::{
+    ClientFiles, ControlPlane, Etcd, EtcdCredentials, EtcdMembers, ExternalEtcd, HostPort,
+};
 use seedbed::target::{desired_objects, node_marks};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -118,7 +120,7 @@ fn images_of_ones_own() {
         cp.image_repository = "registry.example.net:5000/mirror".to_owned();
         cp.core_dns.image_repository = Some("registry.k8s.io".to_owned());
         cp.core_dns.image_tag = Some("v1.14.2".to_owned());
-        cp.etcd.image = "registry.example.net/etcds/etcd:3.6.9-0".to_owned();
+        members(cp).image = "registry.example.net/etcds/etcd:3.6.9-0".to_owned();
     });
 }
 
@@ -126,13 +128,44 @@ fn images_of_ones_own() {
 fn one_image_repository_for_everything() {
     compare(|cp| {
         cp.image_repository = "registry.example.net/mirror".to_owned();
-        cp.etcd.image = "registry.example.net/mirror/etcd:3.7.0-0".to_owned();
+        members(cp).image = "registry.example.net/mirror/etcd:3.7.0-0".to_owned();
     });
 }
 
 #[test]
 fn additions_to_components() {
     compare(components);
+}
+
+#[test]
+fn external_etcd() {
+    compare(|cp| cp.etcd = Etcd::External(external("http://198.18.0.41:2379")));
+    compare(|cp| {
+        let mut etcd = external("https://198.18.0.41:2379");
+        etcd.ca_file = Some("/etc/kubernetes/pki/etcd/ca.crt".to_owned());
+        etcd.client = Some(ClientFiles {
+            certificate: "/etc/kubernetes/pki/apiserver-etcd-client.crt".to_owned(),
+            key: "/etc/kubernetes/pki/apiserver-etcd-client.key".to_owned(),
+        });
+        cp.etcd = Etcd::External(etcd);
+    });
+}
+
+fn external(endpoint: &str) -> ExternalEtcd {
+    ExternalEtcd {
+        endpoints: vec![endpoint.to_owned(), endpoint.replace("41", "42")],
+        ca_file: None,
+        client: None,
+        credentials: EtcdCredentials::Given(Vec::new()),
+    }
+}
+
+/// The settings of stacked members.
+fn members(cp: &mut ControlPlane) -> &mut EtcdMembers {
+    match &mut cp.etcd {
+        Etcd::Stacked(members) => members,
+        Etcd::External(_) => panic!("its etcd is elsewhere"),
+    }
 }
 
 #[test]
@@ -179,11 +212,12 @@ fn components(cp: &mut ControlPlane) {
     ];
     cp.controller_manager.extra_args = vec![arg("v", "3")];
     cp.scheduler.extra_envs = vec![env(json!({"name": "GOMAXPROCS", "value": "2"}))];
-    cp.etcd.data_dir = "/data/etcd".to_owned();
-    cp.etcd.extra_args = vec![arg("quota-backend-bytes", "8589934592")];
-    cp.etcd.extra_envs = vec![env(json!({"name": "GOGC", "value": "off"}))];
-    cp.etcd.server_cert_sans = vec!["s.example.net".to_owned()];
-    cp.etcd.peer_cert_sans = vec!["p.example.net".to_owned()];
+    let etcd = members(cp);
+    etcd.data_dir = "/data/etcd".to_owned();
+    etcd.extra_args = vec![arg("quota-backend-bytes", "8589934592")];
+    etcd.extra_envs = vec![env(json!({"name": "GOGC", "value": "off"}))];
+    etcd.server_cert_sans = vec!["s.example.net".to_owned()];
+    etcd.peer_cert_sans = vec!["p.example.net".to_owned()];
 }
 
 fn endpoint(cp: &mut ControlPlane, host: &str, port: u16) {

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use seedbed::controllers::control_plane::resolve::{Inputs, resolve};
+use seedbed::controllers::etcd_cluster::resolve as etcd_cluster;
+use seedbed::controllers::fields::Contents;
 use seedbed::domain::{ControlPlane, Founding, InitialClusterState, Machine, Member};
-use seedbed::manifests::machine_files;
+use seedbed::manifests::{etcd_machine_files, machine_files};
 use seedbed::pki::{ClusterPki, KeyPair, Leaf, MachinePki, ServiceAccountKeys};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -37,6 +39,15 @@ fn manifests_golden() {
         2,
         existing,
     );
+    add_etcd_machine(&mut rendered);
+    let external = json!({"etcd": {"external": {
+        "endpoints": ["https://198.18.0.41:2379", "https://198.18.0.42:2379"],
+        "caFile": "/srv/etcd/ca.crt",
+        "certFile": "/srv/etcd/client.crt",
+        "keyFile": "/srv/etcd/client.key",
+    }}});
+    let external = resolved(three_machines(external));
+    add(&mut rendered, "external-etcd", &external, 0, existing);
     if std::env::var_os("UPDATE").is_some() {
         if folder.exists() {
             fs::remove_dir_all(&folder).expect("remove the old files");
@@ -76,8 +87,16 @@ fn add(
 ) {
     let machine = &control_plane.machines[number];
     let folder = Path::new(name).join(machine.name.as_str());
+    note(golden, &folder, render(control_plane, machine, state));
+}
+
+fn note(
+    golden: &mut Golden,
+    folder: &Path,
+    files: impl IntoIterator<Item = (String, u32, String, String)>,
+) {
     let mut list = String::new();
-    for (path, mode, owner, text) in render(control_plane, machine, state) {
+    for (path, mode, owner, text) in files {
         // A file that is one placeholder is told in the list.
         let placeholder = text.trim_end();
         if placeholder.starts_with('<') && !placeholder.contains('\n') {
@@ -89,6 +108,44 @@ fn add(
         golden.insert(folder.join(below), text);
     }
     golden.insert(folder.join("files.txt"), list);
+}
+
+/// A machine that runs nothing but etcd, with everything that an EtcdCluster can say of it.
+fn add_etcd_machine(golden: &mut Golden) {
+    let machine = |number: u8| {
+        json!({"name": format!("etcd-{number}"), "address": format!("198.18.0.4{number}"),
+               "hostname": format!("host-{number}"), "kubeletExtraArgs": [{"name": "v", "value": "4"}]})
+    };
+    let object = json!({
+        "apiVersion": "seedbed.dev/v1alpha1",
+        "kind": "EtcdCluster",
+        "metadata": {"name": "state", "namespace": "clusters"},
+        "spec": {
+            "version": "3.7.0",
+            "size": 3,
+            "machines": [machine(1), machine(2), machine(3)],
+            "imageRepository": "images.example.net/k8s",
+            "extraArgs": [{"name": "quota-backend-bytes", "value": "8589934592"}],
+            "kubelet": {"config": {"maxPods": 8}, "extraArgs": [{"name": "v", "value": "2"}]},
+            "machineConfig": {"osPreparation": true},
+        },
+    });
+    let object = serde_json::from_value(object).expect("an EtcdCluster");
+    let cluster = etcd_cluster::resolve(&object, &Contents::default())
+        .unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let founding = Founding {
+        token: "state-3f1b2c".to_owned(),
+        members: cluster.machines.iter().map(Member::founder).collect(),
+        state: InitialClusterState::New,
+    };
+    let machine = &cluster.machines[1];
+    let ca = "<certificate etcd/ca>\n";
+    let files = etcd_machine_files(&cluster, machine, &founding, ca, &leaves()).expect("files");
+    let files = files.into_iter().map(|file| {
+        let text = String::from_utf8(file.content.to_vec()).expect("text");
+        (file.path, file.mode, file.owner, text)
+    });
+    note(golden, &Path::new("etcd").join(machine.name.as_str()), files);
 }
 
 /// Path, mode, owner and text of every file, with the placeholders in kubeconfigs made readable.

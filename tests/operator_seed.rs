@@ -15,6 +15,8 @@ mod testbed;
 #[path = "support/user_data.rs"]
 mod user_data;
 
+#[path = "operator_seed/external.rs"]
+mod external;
 #[path = "operator_seed/fixpoint.rs"]
 mod fixpoint;
 #[path = "operator_seed/founding.rs"]

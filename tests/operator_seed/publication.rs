@@ -358,7 +358,8 @@ fn what_comes_with_a_later_release_says_so() {
             "apiVersion": "seedbed.dev/v1alpha1",
             "kind": "EtcdCluster",
             "metadata": {"name": "alone"},
-            "spec": {"size": 1, "version": "3.7.0", "machines": [machine]},
+            "spec": {"size": 1, "version": "3.7.0", "machines": [machine],
+                     "patches": [{"target": "etcd", "patch": "{}"}]},
         }))?;
         space.create(&etcd).await?;
         let mut hardened = control_plane("hard");
@@ -368,7 +369,7 @@ fn what_comes_with_a_later_release_says_so() {
         let note = space
             .etcd_condition("alone", "Stalled", "True", "NotYetSupported")
             .await?;
-        ensure!(note.contains("stacked etcd"), "{note}");
+        ensure!(note.contains("spec.patches"), "{note}");
         let note = space
             .condition("hard", "Stalled", "True", "NotYetSupported")
             .await?;

@@ -66,6 +66,33 @@ pub fn dry_run(
     })
 }
 
+/// The manifest that `kubeadm init phase etcd local` writes: what kubeadm's guide to machines that run
+/// nothing but etcd uses.
+pub fn etcd_phase(kubeadm: &Path, config: &str) -> Result<File> {
+    let scratch = tempfile::tempdir()?;
+    let folder = scratch.path().join("dry-run");
+    fs::create_dir(&folder)?;
+    let config_file = scratch.path().join("kubeadm.yaml");
+    fs::write(&config_file, config)?;
+    let output = Command::new(kubeadm)
+        .env_clear()
+        .env("KUBEADM_INIT_DRYRUN_DIR", &folder)
+        .args(["init", "phase", "etcd", "local", "--dry-run", "--config"])
+        .arg(&config_file)
+        .output()
+        .with_context(|| format!("cannot run {}", kubeadm.display()))?;
+    ensure!(
+        output.status.success(),
+        "kubeadm failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let manifest = folder.join("etcd.yaml");
+    Ok(File {
+        mode: fs::metadata(&manifest)?.permissions().mode() & 0o7777,
+        content: fs::read(&manifest)?,
+    })
+}
+
 /// What `kubeadm config images list` names for `config`, in its order.
 pub fn images(kubeadm: &Path, config: &str) -> Result<Vec<String>> {
     let mut config_file = tempfile::NamedTempFile::new()?;

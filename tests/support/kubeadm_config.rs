@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::EnvVar;
 use seedbed::crd::{Arg, HostPathMount, KeyAlgorithm};
-use seedbed::domain::{Cidr, Component, ControlPlane, Etcd, Machine};
+use seedbed::domain::{
+    Cidr, Component, ControlPlane, Etcd, EtcdMembers, ExternalEtcd, Machine,
+};
 use seedbed::{versions, yaml};
 use serde_json::{Map, Value, json};
 
@@ -82,7 +84,7 @@ fn cluster_configuration(control_plane: &ControlPlane) -> Value {
         "apiServer": api_server,
         "controllerManager": component(&control_plane.controller_manager),
         "scheduler": component(&control_plane.scheduler),
-        "etcd": {"local": etcd(control_plane)},
+        "etcd": etcd(control_plane),
         "dns": addon(
             control_plane.core_dns.disabled,
             control_plane.core_dns.image_repository.as_deref(),
@@ -114,14 +116,33 @@ fn envs(envs: &[EnvVar]) -> Value {
 }
 
 fn etcd(control_plane: &ControlPlane) -> Value {
-    let Etcd {
+    match &control_plane.etcd {
+        Etcd::Stacked(members) => json!({"local": local_etcd(control_plane, members)}),
+        Etcd::External(external) => json!({"external": external_etcd(external)}),
+    }
+}
+
+fn external_etcd(external: &ExternalEtcd) -> Value {
+    let mut object = json!({"endpoints": external.endpoints});
+    if let Some(ca) = &external.ca_file {
+        object["caFile"] = json!(ca);
+    }
+    if let Some(client) = &external.client {
+        object["certFile"] = json!(client.certificate);
+        object["keyFile"] = json!(client.key);
+    }
+    object
+}
+
+fn local_etcd(control_plane: &ControlPlane, members: &EtcdMembers) -> Value {
+    let EtcdMembers {
         data_dir,
         image,
         extra_args,
         extra_envs,
         server_cert_sans,
         peer_cert_sans,
-    } = &control_plane.etcd;
+    } = members;
     let mut local = json!({
         "dataDir": data_dir,
         "extraArgs": extra_args,

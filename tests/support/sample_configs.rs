@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use seedbed::controllers::control_plane::resolve::{Inputs, resolve};
-use seedbed::domain::{ControlPlane, Founding, HostPort, InitialClusterState, Member};
+use seedbed::domain::{ControlPlane, Etcd, Founding, HostPort, InitialClusterState, Member};
 use serde_json::{Value, json};
 
 use crate::kubeadm::hostname;
@@ -16,6 +16,9 @@ pub struct Sample {
 
 /// The founding of all machines at once.
 pub fn founding(control_plane: &ControlPlane) -> Founding {
+    if control_plane.etcd.stacked().is_none() {
+        return Founding::of_nobody();
+    }
     Founding {
         token: "prod-3f1b2c".to_owned(),
         members: control_plane.machines.iter().map(Member::founder).collect(),
@@ -49,11 +52,24 @@ pub fn kubeadm_samples() -> Vec<Sample> {
         ("images", three_machines(images())),
         ("names-and-folders", three_machines(names_and_folders())),
         ("machine-settings", machine_settings()),
+        ("external-etcd", three_machines(external_etcd())),
+        ("external-etcd-plain", one_machine(json!({"etcd": {"external": {
+            "endpoints": ["http://198.18.0.41:2379"],
+        }}}))),
+        ("external-etcd-guide", one_machine(json!({"etcd": {"external": {
+            "endpoints": ["https://198.18.0.41:2379"],
+            "caFile": "/etc/kubernetes/pki/etcd/ca.crt",
+            "certFile": "/etc/kubernetes/pki/apiserver-etcd-client.crt",
+            "keyFile": "/etc/kubernetes/pki/apiserver-etcd-client.key",
+        }}}))),
     ];
     samples
         .into_iter()
         .map(|(name, spec)| (name, resolved(spec, &hostname)))
-        .chain([("ipv6", ipv6(&hostname))])
+        .chain([
+            ("ipv6", ipv6(&hostname)),
+            ("etcd-by-reference", by_reference(&hostname)),
+        ])
         .map(|(name, control_plane)| Sample {
             name: name.to_owned(),
             control_plane,
@@ -287,6 +303,27 @@ fn machine_settings() -> Value {
         json!([{"name": "node-ip", "value": "198.18.0.12"}, {"name": "v", "value": "5"}]);
     spec["machines"][2]["taints"] = json!([]);
     spec
+}
+
+/// Files in folders of their own, one below another.
+fn external_etcd() -> Value {
+    json!({"etcd": {"external": {
+        "endpoints": ["https://198.18.0.41:2379", "https://etcd.example.net:2379"],
+        "caFile": "/srv/etcd/tls/ca/ca.crt",
+        "certFile": "/srv/etcd/tls/client.crt",
+        "keyFile": "/srv/keys/client.key",
+    }}})
+}
+
+/// An EtcdCluster on machines of its own whose members have answered.
+fn by_reference(hostname: &str) -> ControlPlane {
+    let spec = three_machines(json!({"etcd": {"clusterRef": {"name": "state"}}}));
+    let mut control_plane = resolved(spec, hostname);
+    if let Etcd::External(external) = &mut control_plane.etcd {
+        let urls = (41..=43).map(|number| format!("https://198.18.0.{number}:2379"));
+        external.endpoints = urls.collect();
+    }
+    control_plane
 }
 
 /// The API refuses IPv6 so far; what renders knows its rules already.

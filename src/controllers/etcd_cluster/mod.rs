@@ -13,7 +13,7 @@ mod ask;
 mod machines;
 mod observe;
 mod plan;
-mod resolve;
+pub mod resolve;
 mod status;
 
 pub use observe::MirrorRecord;
