@@ -7,6 +7,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /seedbed
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
+COPY .cargo .cargo
 COPY src src
 COPY build build
 # Named as a target in Cargo.toml, so Cargo wants to see it; not built here.

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
+use tower::limit::ConcurrencyLimitLayer;
 use tower::{BoxError, Layer, Service};
 
 use super::lease::Leadership;
@@ -14,6 +15,9 @@ use super::metrics::Metrics;
 
 /// How long a request may take until its answer begins. Watches are exempt: they wait for events.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests whose answer has not begun, at the same time. Over HTTP/1.1 each needs a connection of
+/// its own, which is kept with its buffers for a minute and a half.
+const MOST_AT_ONCE: usize = 16;
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -53,7 +57,11 @@ fn build(
         leadership,
         answer_timeout: ANSWER_TIMEOUT,
     };
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+    // Outermost: whoever had to wait is asked for the lease afterwards.
+    Ok(ClientBuilder::try_from(config)?
+        .with_layer(&layer)
+        .with_layer(&ConcurrencyLimitLayer::new(MOST_AT_ONCE))
+        .build())
 }
 
 #[derive(Clone)]

@@ -345,7 +345,10 @@ fn differs(before: &MemberStatus, fresh: &MemberStatus) -> bool {
     };
     let size = |member: &MemberStatus| member.db_size_bytes.unwrap_or(0);
     let moved = (size(before) - size(fresh)).abs() > size(before) / DB_SIZE_SHARE;
+    // The first look at a member may have been before its leader answered.
+    let lag_is_new = before.lag_entries.is_none() && fresh.lag_entries.is_some();
     words(before) != words(fresh)
+        || lag_is_new
         || (moved && fresh.healthy == Some(true) && size(fresh) > 100 << 20)
 }
 

@@ -187,6 +187,20 @@ fn a_settled_cluster_gets_the_same_status_again_and_again() {
     assert_eq!(world.cluster, stored);
 }
 
+/// A row that was first written while the leader was silent gets its lag, and keeps it.
+#[test]
+fn a_lag_that_was_unknown_is_written_once_it_is_known() {
+    let mut world = World::new();
+    world.rounds(3);
+    let row = "/status/members/1/lagEntries";
+    let whole = world.cluster.clone();
+    assert_eq!(whole.pointer(row), Some(&json!(0)));
+    let rows = world.cluster.pointer_mut("/status/members/1").unwrap();
+    rows.as_object_mut().unwrap().remove("lagEntries");
+    world.rounds(1);
+    assert_eq!(world.cluster.pointer(row), Some(&json!(0)));
+}
+
 /// I5, I13: recorded, then made, verified by the list, entered into the ledger.
 #[test]
 fn a_lost_member_is_removed_and_replaced_step_by_step() {
