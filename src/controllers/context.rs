@@ -9,6 +9,7 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Resource, ResourceExt};
 
+use super::control_plane::Settled;
 use super::error::Error;
 use super::etcd_cluster::MirrorRecord;
 use super::memories::Memories;
@@ -46,6 +47,8 @@ pub struct Context {
     target: Pool<KeyPair>,
     /// Clients of targets that were ready when they were used last, by the ControlPlane's UID.
     target_clients: Pool<Client>,
+    /// Control planes that had nothing left to write, by their UID.
+    settled: Pool<Settled>,
 }
 
 impl Context {
@@ -63,6 +66,7 @@ impl Context {
             etcd: Pool::default(),
             target: Pool::default(),
             target_clients: Pool::default(),
+            settled: Pool::default(),
         }
     }
 
@@ -143,9 +147,26 @@ impl Context {
         }
     }
 
+    /// The control plane as it was found in order last.
+    pub fn settled(&self, uid: &str) -> Option<Arc<Settled>> {
+        self.settled.get(uid, self.clock.monotonic())
+    }
+
+    /// Keeps that it is in order, or forgets it.
+    pub fn settle(&self, uid: &str, settled: Option<Arc<Settled>>) {
+        match settled {
+            Some(settled) => {
+                let now = self.clock.monotonic();
+                self.settled.put(uid.to_owned(), settled, now);
+            }
+            None => self.settled.forget(uid),
+        }
+    }
+
     /// Forgets everything kept in memory for an object that is gone.
     pub fn forget(&self, uid: &str) {
         self.target_clients.forget(uid);
+        self.settled.forget(uid);
         self.etcd.forget(uid);
         self.target.forget(uid);
         self.mirrors.forget(uid);

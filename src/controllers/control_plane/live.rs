@@ -1,6 +1,7 @@
 //! What the machines answer, and what kubeadm's post-init phases make, brought into the target.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::domain::{ControlPlane, Machine, NodeName};
-use crate::pki::{ClusterPki, KeyPair};
+use crate::pki::KeyPair;
 use crate::target::{self, Applied, NodeView, Readiness};
 
 /// Longest wait for a TCP connection to an API server.
@@ -61,21 +62,28 @@ fn ready(answer: Option<&Readiness>) -> bool {
     answer.is_some_and(Readiness::is_ready)
 }
 
+/// Whom the operator trusts as a target's API server, and who it is there.
+#[derive(Clone)]
+pub struct Trust {
+    /// The cluster CA's certificate.
+    pub ca_pem: String,
+    pub identity: Arc<KeyPair>,
+}
+
 /// Asks every serving machine, each at its own address, and brings the target in place through the
 /// first that is ready. The endpoint is not used: a load balancer may come later. Takes the Nodes
 /// of machines that `go` away.
 pub async fn look(
     uid: &str,
     control_plane: &ControlPlane,
-    pki: &ClusterPki,
+    trust: &Trust,
     go: &[NodeName],
     context: &Context,
 ) -> Result<Live, Error> {
-    let identity = context.target_identity(uid, &pki.ca).await?;
     let asked = control_plane
         .machines
         .iter()
-        .map(|machine| ask(machine, pki, &identity));
+        .map(|machine| ask(machine, trust));
     let answers = join_all(asked).await;
     let mut live = Live::default();
     let mut through = None;
@@ -86,7 +94,7 @@ pub async fn look(
         live.api_servers.insert(machine.name.clone(), readiness);
     }
     if let Some(client) = through {
-        bring_in_place(uid, control_plane, pki, &client, context, &mut live).await;
+        bring_in_place(uid, control_plane, trust, &client, context, &mut live).await;
         for machine in go {
             match target::remove_node(&client, machine).await {
                 Ok(()) => live.gone.push(machine.clone()),
@@ -98,18 +106,14 @@ pub async fn look(
 }
 
 /// `None`: nothing listens, the machine has probably not booted.
-async fn ask(
-    machine: &Machine,
-    pki: &ClusterPki,
-    identity: &KeyPair,
-) -> (Option<Readiness>, Option<Client>) {
+async fn ask(machine: &Machine, trust: &Trust) -> (Option<Readiness>, Option<Client>) {
     let endpoint = machine.api_endpoint();
     let connected =
         tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint.to_string())).await;
     if !matches!(connected, Ok(Ok(_))) {
         return (None, None);
     }
-    match target::connect(&endpoint, &pki.ca.certificate_pem, identity) {
+    match target::connect(&endpoint, &trust.ca_pem, &trust.identity) {
         Ok(client) => (Some(target::readyz(&client).await), Some(client)),
         Err(error) => (Some(Readiness::Unreachable(error.to_string())), None),
     }
@@ -118,12 +122,12 @@ async fn ask(
 async fn bring_in_place(
     uid: &str,
     control_plane: &ControlPlane,
-    pki: &ClusterPki,
+    trust: &Trust,
     client: &Client,
     context: &Context,
     live: &mut Live,
 ) {
-    let objects = match target::desired_objects(control_plane, &pki.ca.certificate_pem) {
+    let objects = match target::desired_objects(control_plane, &trust.ca_pem) {
         Ok(objects) => objects,
         Err(error) => return live.problems.push(error.to_string()),
     };

@@ -11,15 +11,20 @@ mod machine_rows;
 mod observe;
 mod plan;
 pub mod resolve;
+mod settled;
 mod status;
+
+pub use settled::Settled;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
 
+use self::live::Trust;
 use self::plan::{Facts, Plan, Published};
 use self::resolve::{Inputs, Problem, ProblemReason, Resolved};
+use self::settled::Versions;
 use self::status::Progress;
 use super::conditions::Reason;
 use super::context::Context;
@@ -46,7 +51,10 @@ pub async fn reconcile(
         act::pause_etcd(&object, context).await?;
         return tell(&object, None, None, &Progress::Paused, context).await;
     }
-    let mut observed = observe::observe(Arc::clone(&object), context).await?;
+    let (mut observed, settled) = match settled::unchanged(&object, context).await? {
+        Some((observed, settled)) => (observed, Some(settled)),
+        None => (observe::observe(Arc::clone(&object), context).await?, None),
+    };
     let inputs = Inputs {
         contents: std::mem::take(&mut observed.contents),
     };
@@ -61,20 +69,18 @@ pub async fn reconcile(
         control_plane: etcd::follow(&object.spec, resolved.control_plane, observed.etcd.as_ref()),
         ..resolved
     };
-    let outcome = carry_out(&resolved, &mut observed, context).await?;
-    observed.expiries =
-        plan::pki_state(&observed, &resolved.control_plane).expiries(&resolved.control_plane.machines);
-    let progress = match outcome {
-        Ok(published) => {
-            let (go, held) = leaving(&observed, &resolved.control_plane);
-            // Keys and user data are not kept while machines are waited for.
-            observed.secrets.clear();
-            let live = look(&object, &resolved, &published, &go, turn, context).await?;
+    let published = match settled {
+        Some(settled) => Ok((settled, Vec::new())),
+        None => publish(&resolved, &mut observed, &inputs, context).await?,
+    };
+    let progress = match published {
+        Ok((settled, go)) => {
+            let live = look(&object, &resolved, &settled.trust, &go, turn, context).await?;
             act::release(&object, &live.gone, context).await?;
             Progress::Published {
                 live,
-                revisions: published.revisions,
-                held,
+                revisions: settled.revisions.clone(),
+                held: settled.held.clone(),
             }
         }
         Err(progress) => progress,
@@ -89,12 +95,51 @@ pub async fn reconcile(
     .await
 }
 
+/// Brings everything in the seed in order; what it is then, with the machines that are to be let go
+/// now. Keys and user data are not kept while machines are waited for.
+async fn publish(
+    resolved: &Resolved,
+    observed: &mut observe::Observed,
+    inputs: &Inputs,
+    context: &Context,
+) -> Result<Result<(Arc<Settled>, Vec<NodeName>), Progress>, Error> {
+    let uid = observed.object.uid().unwrap_or_default();
+    let control_plane = &resolved.control_plane;
+    let outcome = carry_out(resolved, observed, context).await?;
+    observed.expiries = plan::pki_state(observed, control_plane).expiries(&control_plane.machines);
+    let published = match outcome {
+        Ok(published) => published,
+        Err(progress) => {
+            context.settle(&uid, None);
+            return Ok(Err(progress));
+        }
+    };
+    let (go, held) = leaving(observed, control_plane);
+    let versions = Versions::of(observed, &inputs.contents);
+    observed.secrets.clear();
+    let settled = Arc::new(Settled {
+        revisions: published.revisions,
+        held,
+        expiries: observed.expiries.clone(),
+        trust: Trust {
+            identity: context.target_identity(&uid, &published.pki.ca).await?,
+            ca_pem: published.pki.ca.certificate_pem,
+        },
+        versions,
+        since: context.clock.monotonic(),
+    });
+    // While a machine is let go, there is something to do each time.
+    let kept = go.is_empty().then(|| Arc::clone(&settled));
+    context.settle(&uid, kept);
+    Ok(Ok((settled, go)))
+}
+
 /// Asks the machines, except right after their configs were published for the first time: none can
 /// have booted, and who waits for the configs is told at once.
 async fn look(
     object: &ControlPlane,
     resolved: &Resolved,
-    published: &Published,
+    trust: &Trust,
     go: &[NodeName],
     turn: &mut Turn,
     context: &Context,
@@ -105,7 +150,7 @@ async fn look(
         return Ok(live::Live::default());
     }
     let uid = object.uid().unwrap_or_default();
-    let looking = live::look(&uid, &resolved.control_plane, &published.pki, go, context);
+    let looking = live::look(&uid, &resolved.control_plane, trust, go, context);
     turn.away(looking).await
 }
 
@@ -166,17 +211,27 @@ fn leaving(
         inventory: known.map(|machine| &machine.name).collect(),
     };
     if control_plane.etcd.stacked().is_some() {
-        let recorded = observed.etcd.as_ref().filter(|etcd| ledger::founded(Some(etcd)).is_some());
-        let due = recorded.map(|etcd| machines_of.due(|machine| release::has_member(etcd, machine)));
+        let recorded = observed
+            .etcd
+            .as_ref()
+            .filter(|etcd| ledger::founded(Some(etcd)).is_some());
+        let due =
+            recorded.map(|etcd| machines_of.due(|machine| release::has_member(etcd, machine)));
         return (due.unwrap_or_default(), Vec::new());
     }
     let serves = |name: &NodeName| machines.iter().any(|machine| machine.name == *name);
     let is_asked = |machine: &&NodeName| {
         let config = secret_names::machine_config(&control_plane.name, machine);
-        observed.secrets.get(&config).is_some_and(release::is_requested)
+        observed
+            .secrets
+            .get(&config)
+            .is_some_and(release::is_requested)
     };
     let held = machines.iter().map(|machine| &machine.name);
-    (machines_of.due(serves), held.filter(is_asked).cloned().collect())
+    (
+        machines_of.due(serves),
+        held.filter(is_asked).cloned().collect(),
+    )
 }
 
 async fn tell(

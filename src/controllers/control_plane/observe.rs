@@ -80,14 +80,19 @@ pub async fn observe(object: Arc<ControlPlane>, context: &Context) -> Result<Obs
     })
 }
 
+/// Selects what carries the labels of this control plane.
+pub fn of_this(object: &ControlPlane) -> ListParams {
+    let label = format!("{}={}", names::LABEL_CONTROL_PLANE, object.name_any());
+    ListParams::default().labels(&label)
+}
+
 async fn labelled(
     object: &ControlPlane,
     context: &Context,
 ) -> Result<BTreeMap<String, Secret>, Error> {
     let api: Api<Secret> = context.api(object);
-    let of_this = format!("{}={}", names::LABEL_CONTROL_PLANE, object.name_any());
     let list = api
-        .list(&ListParams::default().labels(&of_this))
+        .list(&of_this(object))
         .await
         .map_err(Error::api("listing the Secrets"))?;
     Ok(list

@@ -1,0 +1,140 @@
+//! What was found in order, and under which versions of the objects: while none of them changes,
+//! their data is not read, parsed and rendered again. Only looking at the machines goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt};
+use sha2::{Digest, Sha256};
+
+use super::live::Trust;
+use super::observe::{self, Observed};
+use super::resolve::{Contents, references};
+use crate::controllers::contents::contents;
+use crate::controllers::context::Context;
+use crate::controllers::error::Error;
+use crate::crd::{ControlPlane, EtcdCluster};
+use crate::domain::NodeName;
+
+/// After this time everything is read again all the same: certificates grow old.
+const PERIOD: Duration = Duration::from_secs(600);
+
+/// A control plane that had nothing left to write.
+pub struct Settled {
+    /// Revision of each machine's config.
+    pub revisions: BTreeMap<String, String>,
+    /// Machines that are asked to go but serve.
+    pub held: Vec<NodeName>,
+    pub expiries: BTreeMap<String, Timestamp>,
+    pub trust: Trust,
+    pub versions: Versions,
+    /// When it was found so, on the monotonic clock.
+    pub since: Duration,
+}
+
+/// Changes with everything that planning and rendering stand on, the clock and this program apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Versions {
+    generation: Option<i64>,
+    annotations: BTreeMap<String, String>,
+    etcd: Option<Version>,
+    /// By name.
+    secrets: BTreeMap<String, Version>,
+    /// SHA-256 of what the spec refers to.
+    contents: [u8; 32],
+}
+
+/// UID and resource version.
+type Version = (Option<String>, Option<String>);
+
+impl Versions {
+    /// The versions of what was read, or written, in this reconcile.
+    pub fn of(observed: &Observed, contents: &Contents) -> Self {
+        let secrets = observed.secrets.iter();
+        Self::new(
+            &observed.object,
+            observed.etcd.as_ref(),
+            secrets.map(|(name, secret)| (name.clone(), version(secret))),
+            contents,
+        )
+    }
+
+    fn new(
+        object: &ControlPlane,
+        etcd: Option<&EtcdCluster>,
+        secrets: impl Iterator<Item = (String, Version)>,
+        contents: &Contents,
+    ) -> Self {
+        let mut hash = Sha256::new();
+        for (reference, content) in contents {
+            hash.update(reference.to_string());
+            hash.update(Sha256::digest(content));
+        }
+        Self {
+            generation: object.metadata.generation,
+            annotations: object.annotations().clone(),
+            etcd: etcd.map(version),
+            secrets: secrets.collect(),
+            contents: hash.finalize().into(),
+        }
+    }
+}
+
+fn version(object: &impl ResourceExt) -> Version {
+    (object.uid(), object.resource_version())
+}
+
+/// What was found in order, if nothing of it has changed; with what was read to tell.
+pub async fn unchanged(
+    object: &Arc<ControlPlane>,
+    context: &Context,
+) -> Result<Option<(Observed, Arc<Settled>)>, Error> {
+    let uid = object.uid().unwrap_or_default();
+    let Some(settled) = context.settled(&uid) else {
+        return Ok(None);
+    };
+    if context.clock.monotonic().saturating_sub(settled.since) >= PERIOD {
+        return Ok(None);
+    }
+    let (secrets, etcd, contents) = futures::try_join!(
+        secrets(object, &settled, context),
+        observe::etcd_cluster(object, context),
+        contents(&**object, references(&object.spec), context),
+    )?;
+    let versions = Versions::new(object, etcd.as_ref(), secrets.into_iter(), &contents);
+    let observed = Observed {
+        object: Arc::clone(object),
+        secrets: BTreeMap::new(),
+        etcd,
+        contents,
+        expiries: settled.expiries.clone(),
+    };
+    Ok((versions == settled.versions).then_some((observed, settled)))
+}
+
+/// The versions of the control plane's Secrets, and of those that carry none of its labels.
+async fn secrets(
+    object: &ControlPlane,
+    settled: &Settled,
+    context: &Context,
+) -> Result<BTreeMap<String, Version>, Error> {
+    let api: Api<Secret> = context.api(object);
+    let listed = api.list_metadata(&observe::of_this(object)).await;
+    let listed = listed.map_err(Error::api("listing the Secrets"))?;
+    let mut secrets: BTreeMap<String, Version> = listed
+        .items
+        .iter()
+        .map(|secret| (secret.name_any(), version(secret)))
+        .collect();
+    let known = settled.versions.secrets.keys();
+    let others = known.filter(|name| !secrets.contains_key(*name));
+    let found = try_join_all(others.map(|name| api.get_metadata_opt(name))).await;
+    let found = found.map_err(Error::api("reading a Secret that a user brought"))?;
+    let found = found.into_iter().flatten();
+    secrets.extend(found.map(|secret| (secret.name_any(), version(&secret))));
+    Ok(secrets)
+}
