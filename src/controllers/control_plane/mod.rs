@@ -62,8 +62,8 @@ pub async fn reconcile(
         ..resolved
     };
     let outcome = carry_out(&resolved, &mut observed, context).await?;
-    observed.expiries =
-        plan::pki_state(&observed, &resolved.control_plane).expiries(&resolved.control_plane.machines);
+    observed.expiries = plan::pki_state(&observed, &resolved.control_plane)
+        .expiries(&resolved.control_plane.machines);
     let progress = match outcome {
         Ok(published) => {
             let (go, held) = leaving(&observed, &resolved.control_plane);
@@ -166,17 +166,27 @@ fn leaving(
         inventory: known.map(|machine| &machine.name).collect(),
     };
     if control_plane.etcd.stacked().is_some() {
-        let recorded = observed.etcd.as_ref().filter(|etcd| ledger::founded(Some(etcd)).is_some());
-        let due = recorded.map(|etcd| machines_of.due(|machine| release::has_member(etcd, machine)));
+        let recorded = observed
+            .etcd
+            .as_ref()
+            .filter(|etcd| ledger::founded(Some(etcd)).is_some());
+        let due =
+            recorded.map(|etcd| machines_of.due(|machine| release::has_member(etcd, machine)));
         return (due.unwrap_or_default(), Vec::new());
     }
     let serves = |name: &NodeName| machines.iter().any(|machine| machine.name == *name);
     let is_asked = |machine: &&NodeName| {
         let config = secret_names::machine_config(&control_plane.name, machine);
-        observed.secrets.get(&config).is_some_and(release::is_requested)
+        observed
+            .secrets
+            .get(&config)
+            .is_some_and(release::is_requested)
     };
     let held = machines.iter().map(|machine| &machine.name);
-    (machines_of.due(serves), held.filter(is_asked).cloned().collect())
+    (
+        machines_of.due(serves),
+        held.filter(is_asked).cloned().collect(),
+    )
 }
 
 async fn tell(
