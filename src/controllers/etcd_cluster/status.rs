@@ -1,23 +1,27 @@
 //! What is known, written when it says something new.
 
 pub mod own;
-mod rows;
+mod progress;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 
+use self::progress::{is_whole, progress, trouble};
 use super::machines::Machines;
 use super::observe::{self, Observed};
 use super::plan::Plan;
+use super::plan::inputs::seconds;
 use super::plan::membership::{Membership, with_news};
 use crate::controllers::conditions::{
     AVAILABLE, Conditions, ETCD_HEALTHY, FOUNDED, MEMBERSHIP_SETTLED, ODD_MEMBERS, PAUSED,
     QUORUM_HEALTHY, READY, RECONCILING, Reason, STALLED,
 };
 use crate::controllers::names;
-use crate::crd::{EtcdCluster, EtcdClusterStatus};
+use crate::crd::{EtcdCluster, EtcdClusterStatus, MemberRole, MemberStatus};
 use crate::kube_ext::events::EventSpec;
-use crate::membership::{Freeze, MemberHealth, health, quorum};
+use crate::membership::{
+    Answer, MemberHealth, MemberView, Role, Snapshot, health, lag_entries, quorum,
+};
 
 const TYPES: &[&str] = &[
     READY,
@@ -31,6 +35,8 @@ const TYPES: &[&str] = &[
     MEMBERSHIP_SETTLED,
     PAUSED,
 ];
+/// A member's figures are written anew when its database has grown or shrunk by this share.
+const DB_SIZE_SHARE: i64 = 4;
 
 /// The status as it shall be, and what of it is news.
 pub fn status(
@@ -49,7 +55,7 @@ pub fn status(
     let mut news = conditions.news(&stored.conditions);
     let membership = plan.membership.as_ref();
     news.extend(membership.into_iter().flat_map(steps));
-    let members = rows::rows(observed, membership, &stored, now);
+    let members = rows(observed, membership, &stored, now);
     let new_decisions = membership.map_or(&[][..], |membership| &membership.news);
     let status = EtcdClusterStatus {
         observed_generation: cluster.metadata.generation,
@@ -233,79 +239,93 @@ fn odd_members(conditions: &mut Conditions, plan: &Plan) {
     conditions.set(ODD_MEMBERS, false, Reason::EvenMembers, text);
 }
 
-/// Every voter is healthy, and there are as many as wanted. A cluster that is being founded has
-/// as many as its founding says.
-fn is_whole(observed: &Observed, plan: &Plan) -> bool {
-    let size = usize::try_from(observed.cluster.spec.size).unwrap_or(0);
-    let enough = plan.membership.is_none() || plan.voters == size;
-    plan.voters > 0 && plan.healthy == plan.voters && enough
-}
-
-fn trouble(plan: &Plan) -> Option<(Reason, String)> {
-    if let Some(why) = &plan.halt {
-        return Some((Reason::FoundingHalted, why.clone()));
-    }
-    let freeze = plan.freeze.as_ref()?;
-    let reason = match freeze {
-        Freeze::SplitBrain(_) => Reason::SplitBrain,
-        Freeze::IdentityMismatch(_) => Reason::IdentityMismatch,
-    };
-    Some((reason, freeze.message().to_owned()))
-}
-
-/// How far the cluster is, with every member that is not healthy and why.
-fn progress(observed: &Observed, plan: &Plan) -> (Reason, String) {
-    if plan.left_over {
-        let text = "the ledger ConfigMap of an earlier cluster of this name has yet to be deleted";
-        return (Reason::AwaitingDeletion, text.to_owned());
-    }
-    if let Some(why) = &observed.unasked {
-        return (Reason::MissingInput, why.clone());
-    }
-    let voters = plan.voters;
-    if voters == 0 {
-        return (
-            Reason::AwaitingFounding,
-            "the founding has just been recorded".to_owned(),
-        );
-    }
-    let mut text = format!("{} of {voters} voters are healthy", plan.healthy);
-    if is_whole(observed, plan) {
-        return (Reason::AsDesired, text);
-    }
-    let size = usize::try_from(observed.cluster.spec.size).unwrap_or(0);
-    if plan.membership.is_some() && voters != size {
-        text += &format!(", {size} are wanted");
-    }
+/// One row a member. A row whose words have not changed stays as it is stored, figures and time
+/// included: a steady cluster is not written to.
+fn rows(
+    observed: &Observed,
+    membership: Option<&Membership>,
+    stored: &EtcdClusterStatus,
+    now: Timestamp,
+) -> Vec<MemberStatus> {
     let snapshot = &observed.snapshot;
-    for view in &snapshot.members {
-        if let MemberHealth::Unhealthy(why) = health(view, snapshot) {
-            text += &format!("; {}: {why}", view.name);
+    let row = |view: &MemberView| {
+        let fresh = row(view, snapshot, membership, now);
+        let before = stored
+            .members
+            .iter()
+            .find(|member| member.name == view.name);
+        match before {
+            Some(before) if !differs(before, &fresh) => before.clone(),
+            _ => fresh,
         }
-    }
-    (progress_reason(plan), text)
+    };
+    snapshot.members.iter().map(row).collect()
 }
 
-/// Why the cluster is not whole.
-fn progress_reason(plan: &Plan) -> Reason {
-    let slots = &plan.ledger.slots;
-    let started = slots.iter().filter(|slot| slot.started).count();
-    let founding = slots
-        .iter()
-        .any(|slot| slot.generation == 0 && !slot.started);
-    let changing = plan
-        .membership
-        .as_ref()
-        .is_some_and(Membership::is_changing);
-    if started == 0 {
-        Reason::AwaitingMachines
-    } else if founding {
-        Reason::MachinesStarting
-    } else if plan.healthy < quorum(plan.voters) {
-        Reason::QuorumLost
-    } else if changing {
-        Reason::MembershipChanging
-    } else {
-        Reason::Degraded
+fn differs(before: &MemberStatus, fresh: &MemberStatus) -> bool {
+    let words = |member: &MemberStatus| MemberStatus {
+        raft_index: None,
+        raft_applied_index: None,
+        lag_entries: None,
+        db_size_bytes: None,
+        last_probe_time: None,
+        ..member.clone()
+    };
+    let size = |member: &MemberStatus| member.db_size_bytes.unwrap_or(0);
+    let moved = (size(before) - size(fresh)).abs() > size(before) / DB_SIZE_SHARE;
+    words(before) != words(fresh)
+        || (moved && fresh.healthy == Some(true) && size(fresh) > 100 << 20)
+}
+
+fn row(
+    view: &MemberView,
+    snapshot: &Snapshot,
+    membership: Option<&Membership>,
+    now: Timestamp,
+) -> MemberStatus {
+    let mut row = MemberStatus {
+        name: view.name.clone(),
+        machine: Some(view.machine.clone()),
+        healthy: Some(false),
+        last_probe_time: Some(seconds(now)),
+        ..MemberStatus::default()
+    };
+    let listed = membership
+        .into_iter()
+        .flat_map(|known| known.facts.listed());
+    if let Some(member) = listed.clone().find(|member| member.name == view.name) {
+        row.role = Some(match member.role {
+            _ if !member.started => MemberRole::Unstarted,
+            Role::Voter => MemberRole::Voter,
+            Role::Learner => MemberRole::Learner,
+        });
     }
+    let silences = membership.map(|known| &known.silent_since);
+    row.silent_since = silences.and_then(|silences| silences.get(&view.name).cloned());
+    match health(view, snapshot) {
+        MemberHealth::Healthy => row.healthy = Some(true),
+        MemberHealth::Unhealthy(why) => row.message = Some(why),
+    }
+    if let Ok(answer) = &view.answer {
+        own_words(&mut row, answer, snapshot);
+    }
+    row
+}
+
+fn own_words(row: &mut MemberStatus, answer: &Answer, snapshot: &Snapshot) {
+    let number = |value: u64| Some(i64::try_from(value).unwrap_or(i64::MAX));
+    row.id = Some(answer.member_id.to_string());
+    row.role = Some(if answer.is_learner {
+        MemberRole::Learner
+    } else {
+        MemberRole::Voter
+    });
+    row.leader = Some(answer.leads());
+    row.version = Some(answer.version.clone());
+    row.raft_term = number(answer.raft_term);
+    row.raft_index = number(answer.raft_index);
+    row.raft_applied_index = number(answer.raft_applied_index);
+    row.lag_entries = lag_entries(answer, snapshot).and_then(number);
+    row.db_size_bytes = Some(answer.db_size_bytes);
+    row.alarms = answer.errors.clone();
 }
