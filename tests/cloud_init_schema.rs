@@ -10,8 +10,13 @@ use std::process::Command;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use seedbed::machine_config::MachineConfig;
+use seedbed::controllers::etcd_cluster::resolve as etcd_cluster;
+use seedbed::controllers::fields::Contents;
+use seedbed::domain::{Founding, InitialClusterState, Member};
+use seedbed::machine_config::{MachineConfig, etcd_machine_config, etcd_machine_contents};
 use seedbed::manifests::NodeFile;
+use seedbed::pki::{KeyPair, Leaf};
+use serde_json::json;
 use support::cloud_init;
 
 const LARGE: usize = 786_432;
@@ -81,6 +86,58 @@ fn any_files_arrive_unchanged() {
     let compressed = config(many.clone(), LARGE, &[], &[]).user_data;
     assert!(compressed.starts_with(b"MIME-Version"));
     assert_understood(&many, &compressed);
+}
+
+/// A machine of an EtcdCluster, with every kind of thing that it can have.
+#[test]
+fn the_config_of_an_etcd_machine_is_understood() {
+    let object = json!({
+        "apiVersion": "seedbed.dev/v1alpha1",
+        "kind": "EtcdCluster",
+        "metadata": {"name": "state", "namespace": "clusters"},
+        "spec": {
+            "version": "3.7.0",
+            "size": 1,
+            "machines": [{"name": "etcd-1", "address": "198.18.0.41"}],
+            "machineConfig": {
+                "osPreparation": true,
+                "files": [{"path": "/etc/motd", "content": "etcd\n"}],
+                "preCommands": ["true"],
+                "postCommands": ["true"],
+            },
+        },
+    });
+    let object = serde_json::from_value(object).expect("an EtcdCluster");
+    let cluster = etcd_cluster::resolve(&object, &Contents::default()).expect("resolves");
+    let machine = &cluster.machines[0];
+    let pair = || KeyPair {
+        certificate_pem: "a certificate\n".to_owned(),
+        key_pem: "a key\n".to_owned().into(),
+    };
+    let leaves = Leaf::ALL.map(|leaf| (leaf, pair())).into();
+    let mut founding = Founding {
+        token: "state-3f1b2c".to_owned(),
+        members: vec![Member::founder(machine)],
+        state: InitialClusterState::New,
+    };
+    let revision = |founding: &Founding| {
+        let contents = etcd_machine_contents(&cluster, machine, founding, "ca\n", &leaves);
+        let files = contents.expect("contents").files().to_vec();
+        let config = etcd_machine_config(&cluster, machine, founding, "ca\n", &leaves);
+        let config = config.expect("a machine config");
+        assert_understood(&files, &config.user_data);
+        let text = String::from_utf8(config.user_data.to_vec()).expect("text");
+        (
+            config.revision,
+            text.contains("is not started on an empty disk"),
+        )
+    };
+    let (new, checked) = revision(&founding);
+    assert!(!checked, "a founder has yet to start");
+    // I9; the revision says nothing of it.
+    founding.members[0].started = true;
+    founding.state = InitialClusterState::Existing;
+    assert_eq!(revision(&founding), (new, true));
 }
 
 /// What running the boot script left behind.

@@ -5,8 +5,10 @@ use std::path::Path;
 use seedbed::controllers::control_plane::resolve::{
     ContentKind, ContentRef, Inputs, references, resolve,
 };
+use seedbed::controllers::etcd_cluster::resolve as etcd_cluster;
+use seedbed::controllers::fields::Contents;
 use seedbed::controllers::node_pool::resolve as node_pool;
-use seedbed::crd::{ControlPlane, NodePool};
+use seedbed::crd::{ControlPlane, EtcdCluster, NodePool};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -72,11 +74,43 @@ fn every_example_resolves() {
             1,
             "{name} has one ControlPlane, or pools of one"
         );
+        etcd_clusters(&name, &documents);
         seen.push(name);
     }
-    for name in ["ha.yaml", "minimal.yaml", "production.yaml", "workers.yaml"] {
+    for name in [
+        "external-etcd.yaml",
+        "ha.yaml",
+        "minimal.yaml",
+        "production.yaml",
+        "workers.yaml",
+    ] {
         assert!(seen.iter().any(|seen| seen == name), "{name} is missing");
     }
+}
+
+/// Checks the EtcdClusters of a file, and that ControlPlanes refer to them.
+fn etcd_clusters(name: &str, found: &[Value]) {
+    let of_kind = |kind: &'static str| found.iter().filter(move |found| found["kind"] == kind);
+    let clusters: Vec<EtcdCluster> = of_kind("EtcdCluster")
+        .map(|document| {
+            let object: EtcdCluster = serde_json::from_value(document.clone()).unwrap();
+            let spec = serde_json::to_value(&object.spec).unwrap();
+            assert_eq!(spec, document["spec"], "{name}");
+            etcd_cluster::resolve(&object, &Contents::default())
+                .unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
+            object
+        })
+        .collect();
+    let known = |name: &Value| {
+        let mut names = clusters.iter().map(|cluster| &cluster.metadata.name);
+        names.any(|known| known.as_deref() == name.as_str())
+    };
+    for document in of_kind("ControlPlane") {
+        let reference = &document["spec"]["etcd"]["clusterRef"]["name"];
+        assert!(reference.is_null() || known(reference), "{name}");
+    }
+    let referred = of_kind("ControlPlane").any(|d| d["spec"]["etcd"]["clusterRef"].is_object());
+    assert_eq!(clusters.is_empty(), !referred, "{name}");
 }
 
 /// Checks the NodePools of a file, which are all of the control plane of `ha.yaml`; 1 if there are

@@ -164,7 +164,9 @@ fn the_member_of_an_etcd_machine_is_that_of_kubeadm() {
             "size": 1,
             "machines": [{"name": "etcd-1", "address": "198.18.0.41"}],
         });
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let object = json!({
             "apiVersion": "seedbed.dev/v1alpha1",
             "kind": "EtcdCluster",
@@ -190,7 +192,10 @@ fn the_member_of_an_etcd_machine_is_that_of_kubeadm() {
         };
         let leaves = Leaf::ALL.map(|leaf| (leaf, pair())).into();
         let files = etcd_machine_files(&cluster, machine, &founding, "ca", &leaves);
-        let ours = files.expect("files").into_iter().find(|file| file.path == path);
+        let ours = files
+            .expect("files")
+            .into_iter()
+            .find(|file| file.path == path);
         let ours = ours.expect("a manifest");
         let ours = File {
             mode: ours.mode,

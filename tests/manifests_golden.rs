@@ -145,7 +145,11 @@ fn add_etcd_machine(golden: &mut Golden) {
         let text = String::from_utf8(file.content.to_vec()).expect("text");
         (file.path, file.mode, file.owner, text)
     });
-    note(golden, &Path::new("etcd").join(machine.name.as_str()), files);
+    note(
+        golden,
+        &Path::new("etcd").join(machine.name.as_str()),
+        files,
+    );
 }
 
 /// Path, mode, owner and text of every file, with the placeholders in kubeconfigs made readable.

@@ -12,7 +12,9 @@ use kube::{Api, Client, Config, ResourceExt};
 
 use crate::controllers::conditions::{ETCD_HEALTHY, MEMBERSHIP_SETTLED, STALLED};
 use crate::controllers::etcd_cluster::operation_in_words;
-use crate::crd::{Decision, EtcdCluster, EtcdClusterStatus, MemberStatus, PendingOperation};
+use crate::crd::{
+    ControlPlane, Decision, EtcdCluster, EtcdClusterStatus, MemberStatus, PendingOperation,
+};
 use crate::runtime::client;
 use crate::runtime::metrics::Metrics;
 
@@ -25,7 +27,8 @@ use crate::runtime::metrics::Metrics;
 /// 2 when nothing is changed until a person has looked, or when it cannot be read.
 #[derive(Args)]
 pub(super) struct Explain {
-    /// Name of a ControlPlane with stacked etcd, or of an EtcdCluster: they are the same.
+    /// Name of an EtcdCluster, or of a ControlPlane: that of its own etcd is the same, and one that it
+    /// refers to is found.
     name: String,
 
     /// Namespace. Default: that of the current context.
@@ -43,12 +46,21 @@ pub(super) async fn explain(
         .map_err(|error| format!("cannot tell which cluster to ask: {error}; set KUBECONFIG"))?;
     let namespace = args.namespace.unwrap_or(config.default_namespace.clone());
     let client: Client = client::unfenced(config, &Metrics::default())?;
-    let api: Api<EtcdCluster> = Api::namespaced(client, &namespace);
-    let found = api.get_opt(&args.name).await?;
+    let api: Api<EtcdCluster> = Api::namespaced(client.clone(), &namespace);
+    let mut found = api.get_opt(&args.name).await?;
+    if found.is_none() {
+        let control_planes: Api<ControlPlane> = Api::namespaced(client, &namespace);
+        let control_plane = control_planes.get_opt(&args.name).await?;
+        let spec = control_plane.as_ref().map(|found| &found.spec);
+        if let Some(name) = spec.and_then(|spec| spec.etcd_cluster(&args.name)) {
+            found = api.get_opt(name).await?;
+        }
+    }
     let Some(cluster) = found else {
         let what = format!(
-            "there is no EtcdCluster {:?} in namespace {namespace:?}; it is called like its \
-             ControlPlane, and made when that is looked at for the first time",
+            "there is no EtcdCluster {:?} in namespace {namespace:?}, nor one that a ControlPlane of \
+             this name refers to; a stacked one is called like its ControlPlane, and made when that \
+             is looked at for the first time",
             args.name
         );
         return Err(what.into());

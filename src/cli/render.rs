@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::controllers::control_plane::resolve::{Problem, references, resolve};
-use crate::domain::ControlPlane;
+use crate::domain::{ControlPlane, EtcdCredentials};
 use crate::machine_config::{MachineConfigError, machine_config, machine_contents};
 use crate::runtime::clock::Clock;
 use clap::Args;
@@ -60,6 +60,11 @@ enum RenderError {
         #[source]
         source: MachineConfigError,
     },
+    #[error(
+        "spec.etcd.clusterRef: the members of EtcdCluster {0:?} are known in the seed only; to render \
+         without one, give their URLs in spec.etcd.external"
+    )]
+    Reference(String),
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -75,6 +80,10 @@ pub(super) fn render(args: &Render, out: &mut impl Write) -> Result<(), Box<dyn 
         .map_err(RenderError::Problems)?
         .control_plane;
     let own_pki = args.pki.is_none().then_some("pki");
+    let external = control_plane.etcd.external();
+    if let Some(EtcdCredentials::Issued { cluster }) = external.map(|etcd| &etcd.credentials) {
+        return Err(RenderError::Reference(cluster.clone()).into());
+    }
     let output = Output::open(&args.output, &control_plane, own_pki)?;
     let pki_path = args.pki.clone().unwrap_or_else(|| args.output.join("pki"));
     let pki = PkiFolder::open(&pki_path)?.complete(&control_plane, Clock::system().now())?;

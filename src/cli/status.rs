@@ -111,8 +111,13 @@ impl Reader {
             namespace: namespace.to_owned(),
             fix: ANYWHERE,
         })?)?;
-        let etcd = etcd.get_opt(name).await;
-        let etcd = etcd.map_err(read(format!("EtcdCluster {namespace}/{name}")))?;
+        let etcd = match control_plane.spec.etcd_cluster(name) {
+            None => None,
+            Some(name) => {
+                let found = etcd.get_opt(name).await;
+                found.map_err(read(format!("EtcdCluster {namespace}/{name}")))?
+            }
+        };
         let secrets = self.secrets(&control_plane, namespace).await;
         Ok(View {
             control_plane,
@@ -157,12 +162,18 @@ impl Reader {
         let control_planes = control_planes.map_err(read("the ControlPlanes"))?;
         let etcd = etcd.map_err(read("the EtcdClusters"))?;
         let named = |cluster: EtcdCluster| ((cluster.namespace(), cluster.name_any()), cluster);
-        let mut etcd: BTreeMap<_, _> = etcd.items.into_iter().map(named).collect();
+        let etcd: BTreeMap<_, _> = etcd.items.into_iter().map(named).collect();
         let now = self.clock.now();
         let mut views = Vec::new();
         for found in control_planes.items {
             let control_plane = parsed(found)?;
-            let etcd = etcd.remove(&(control_plane.namespace(), control_plane.name_any()));
+            let name = control_plane.name_any();
+            let name = control_plane.spec.etcd_cluster(&name);
+            // Several may have their state in one.
+            let etcd = name.and_then(|name| {
+                let key = (control_plane.namespace(), name.to_owned());
+                etcd.get(&key).cloned()
+            });
             views.push(View {
                 control_plane,
                 etcd,

@@ -63,7 +63,8 @@ pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
 
 /// The members that vote, in the ledger's order.
 pub fn voters(ledger: &Ledger) -> impl Iterator<Item = LedgerMember<'_>> {
-    members(ledger).filter(|member| member.slot.generation == 0 || member.slot.promoted == Some(true))
+    members(ledger)
+        .filter(|member| member.slot.generation == 0 || member.slot.promoted == Some(true))
 }
 
 fn founders_url(ledger: &Ledger, machine: &str) -> Option<String> {
@@ -71,4 +72,27 @@ fn founders_url(ledger: &Ledger, machine: &str) -> Option<String> {
     let mut founders = founding.members.iter();
     let founder = founders.find(|founder| founder.name == machine)?;
     Some(founder.peer_url.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A learner would refuse its clients.
+    #[test]
+    fn a_member_that_was_added_votes_once_it_is_promoted() {
+        let slot = |machine: &str, generation: i64, promoted: Option<bool>| {
+            json!({"machine": machine, "generation": generation, "started": true,
+                   "peerURL": format!("https://{machine}:2380"), "promoted": promoted})
+        };
+        let ledger: Ledger = serde_json::from_value(json!({
+            "founding": {"token": "t", "members": []},
+            "slots": [slot("a", 0, None), slot("b", 1, None), slot("c", 2, Some(true))],
+        }))
+        .unwrap();
+        let names: Vec<String> = voters(&ledger).map(|member| member.name).collect();
+        assert_eq!(names, ["a", "c"]);
+    }
 }

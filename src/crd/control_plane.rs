@@ -267,6 +267,12 @@ pub struct EtcdSource {
 }
 
 impl ControlPlaneSpec {
+    /// Whether etcd runs on the control plane's own machines.
+    pub fn has_stacked_etcd(&self) -> bool {
+        let etcd = self.etcd.as_ref();
+        !etcd.is_some_and(|etcd| etcd.cluster_ref.is_some() || etcd.external.is_some())
+    }
+
     /// Name of the EtcdCluster that holds the state of the ControlPlane `name`: its own, or the one
     /// that it refers to. `None` for an etcd that Seedbed does not manage.
     pub fn etcd_cluster<'a>(&'a self, name: &'a str) -> Option<&'a str> {

@@ -10,7 +10,8 @@ use super::{
 
 /// One etcd cluster.
 ///
-/// A ControlPlane with stacked etcd makes and owns one; edits to that one are put back.
+/// A ControlPlane with stacked etcd makes and owns one; edits to that one are put back. One that you
+/// make runs on machines of its own, and ControlPlanes refer to it.
 #[derive(Clone, Debug, CustomResource, Deserialize, PartialEq, Serialize, KubeSchema)]
 #[kube(
     group = "seedbed.dev",
@@ -21,7 +22,7 @@ use super::{
     shortname = "etcdc",
     category = "seedbed",
     derive = "PartialEq",
-    doc = "One etcd cluster. A ControlPlane with stacked etcd makes and owns one; edits to that one are put back.",
+    doc = "One etcd cluster. A ControlPlane with stacked etcd makes and owns one; edits to that one are put back. One that you make runs on machines of its own, and ControlPlanes refer to it.",
     scale(
         spec_replicas_path = ".spec.size",
         status_replicas_path = ".status.replicas",

@@ -26,8 +26,8 @@ use crate::domain::UserFile;
 use crate::manifests::{ManifestError, NodeFile};
 
 pub use boot::SUCCESS_MARKER;
-pub use etcd_machine::{etcd_machine_config, etcd_machine_contents};
 pub use compose::{machine_config, machine_contents};
+pub use etcd_machine::{etcd_machine_config, etcd_machine_contents};
 pub use paths::PathFault;
 pub use stored::PLAIN_LIMIT_BYTES;
 pub use worker::{worker_config, worker_contents};

@@ -29,11 +29,7 @@ pub(super) fn pod(
 ) -> Result<Pod, ManifestError> {
     let member = membership(machine, founding)?;
     let volumes = Volumes::default()
-        .folder(
-            "etcd-certs",
-            &format!("{certificates_dir}/etcd"),
-            false,
-        )
+        .folder("etcd-certs", &format!("{certificates_dir}/etcd"), false)
         .folder("etcd-data", &etcd.data_dir, false);
     // kubeadm sorts the volumes and lists the mounts in the other order.
     let mut mounts = volumes.mounts();

@@ -65,10 +65,7 @@ pub(super) fn files(prepared: &Prepared<'_>) -> Vec<(&'static str, String)> {
             KUBELET_UNIT.to_owned(),
         ),
     ];
-    if prepared
-        .cri_socket
-        .ends_with("/containerd/containerd.sock")
-    {
+    if prepared.cri_socket.ends_with("/containerd/containerd.sock") {
         files.push(("/etc/containerd/config.toml", containerd_config(prepared)));
     }
     files

@@ -62,7 +62,9 @@ impl Volumes {
     /// The folders of these files, read-only, but those that are mounted already, by themselves or
     /// below another (kubeadm `getEtcdCertVolumes`). The volumes are called `<name>-0`, `<name>-1`, ...
     pub(super) fn files_of(mut self, name: &str, files: &[&str]) -> Self {
-        let folders = files.iter().filter_map(|file| Some(file.rsplit_once('/')?.0));
+        let folders = files
+            .iter()
+            .filter_map(|file| Some(file.rsplit_once('/')?.0));
         let folders: BTreeSet<&str> = folders
             .map(|folder| if folder.is_empty() { "/" } else { folder })
             .collect();
@@ -71,7 +73,12 @@ impl Volumes {
         for folder in folders {
             let mut mounted = self.0.values();
             if !mounted.any(|mount| Path::new(folder).starts_with(&mount.mount_path)) {
-                self.insert(format!("{name}-{number}"), folder, true, "DirectoryOrCreate");
+                self.insert(
+                    format!("{name}-{number}"),
+                    folder,
+                    true,
+                    "DirectoryOrCreate",
+                );
                 number += 1;
             }
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::crd::KeyAlgorithm;
 use crate::domain::{
-    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, EtcdMembers, HostPort, KubeProxy,
-    Kubelet, Machine, Profile,
+    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, EtcdMembers, HostPort,
+    KubeProxy, Kubelet, Machine, Profile,
 };
 
 pub(crate) fn control_plane(machines: u8) -> ControlPlane {

@@ -64,12 +64,7 @@ pub fn plan(
 }
 
 /// Plans what has to be issued for an inventory; `founded` as for [`plan`].
-pub fn plan_for(
-    inventory: Inventory,
-    state: &PkiState,
-    founded: bool,
-    now: Timestamp,
-) -> PkiPlan {
+pub fn plan_for(inventory: Inventory, state: &PkiState, founded: bool, now: Timestamp) -> PkiPlan {
     let mut plan = PkiPlan::default();
     for ca in inventory.cas {
         plan_ca(&mut plan, state, ca, founded, now);

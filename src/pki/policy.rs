@@ -6,9 +6,9 @@
 
 use jiff::Timestamp;
 
+use super::CertSpec;
 use super::problem::{Defect, PkiProblem};
 use super::state::Stored;
-use super::CertSpec;
 
 /// Why a leaf is issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

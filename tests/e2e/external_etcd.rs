@@ -180,7 +180,10 @@ fn etcd_on_machines_of_its_own_serves_a_control_plane_and_heals() {
         wait_for(site, "Ready", MACHINES_LIMIT)?;
         let after = |what: &str| {
             let seconds = began.elapsed().as_secs_f64();
-            tell("apis", &format!("{what} {seconds:.1} s after the first boot"));
+            tell(
+                "apis",
+                &format!("{what} {seconds:.1} s after the first boot"),
+            );
         };
         after("three etcd machines are Ready");
         check_machine(&machines[0])?;
@@ -197,7 +200,10 @@ fn etcd_on_machines_of_its_own_serves_a_control_plane_and_heals() {
         if soak() {
             release_one(site, &cluster)?;
         }
-        tell("apis", &site.stage.seedbed(&["explain", STATE, "-n", NAMESPACE])?);
+        tell(
+            "apis",
+            &site.stage.seedbed(&["explain", STATE, "-n", NAMESPACE])?,
+        );
         operator.process().stop()
     });
 }
@@ -218,7 +224,10 @@ fn lose_one(site: &Site, cluster: &Cluster<'_>, machines: &[Arc<Machine>]) -> Re
     wait_members(site, &["etcd-1", "etcd-3", "etcd-4_1"])?;
     tell(
         "apis",
-        &format!("replaced {:.1} s after the loss", lost.elapsed().as_secs_f64()),
+        &format!(
+            "replaced {:.1} s after the loss",
+            lost.elapsed().as_secs_f64()
+        ),
     );
     wait(SEED_LIMIT, || {
         let servers = etcd_servers(cluster, "cp-1")?;

@@ -21,9 +21,7 @@ use super::user_data;
 /// An EtcdCluster of `e-1` to `e-4`, at addresses that refuse connections; the last is a spare by
 /// its failure domain.
 fn etcd_cluster(name: &str) -> Value {
-    let machine = |n: u8, domain: &str| {
-        json!({"name": format!("e-{n}"), "address": format!("198.18.1.1{n}"), "failureDomain": domain})
-    };
+    let machine = |n: u8, domain: &str| json!({"name": format!("e-{n}"), "address": format!("198.18.1.1{n}"), "failureDomain": domain});
     json!({
         "apiVersion": "seedbed.dev/v1alpha1",
         "kind": "EtcdCluster",
@@ -66,7 +64,9 @@ fn file(secret: &Secret, path: &str) -> Result<String> {
 
 fn flag(manifest: &str, name: &str) -> Option<String> {
     let prefix = format!("--{name}=");
-    let mut lines = manifest.lines().map(|line| line.trim().trim_start_matches("- "));
+    let mut lines = manifest
+        .lines()
+        .map(|line| line.trim().trim_start_matches("- "));
     lines.find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
 }
 
@@ -91,7 +91,10 @@ fn an_etcd_cluster_of_ones_own_is_published_whole_and_in_order() {
         let map = space.api::<ConfigMap>().get("state-etcd-ledger").await?;
         owned(&map.metadata.owner_references, &object)?;
         for (machine, address) in [("e-1", 11), ("e-3", 13), ("e-4", 14)] {
-            let secret = space.api::<Secret>().get(&format!("state-{machine}")).await?;
+            let secret = space
+                .api::<Secret>()
+                .get(&format!("state-{machine}"))
+                .await?;
             let manifest = file(&secret, "/etc/kubernetes/manifests/etcd.yaml")?;
             assert_eq!(flag(&manifest, "name").as_deref(), Some(machine));
             let token = flag(&manifest, "initial-cluster-token");
@@ -229,7 +232,12 @@ async fn pretend_founded(space: &Space<'_>) -> Result<()> {
     let cluster = api.get("state").await?;
     let status = cluster.status.context("no status")?;
     let mut ledger = serde_json::to_value(status.ledger.context("no ledger")?)?;
-    for (index, slot) in ledger["slots"].as_array_mut().into_iter().flatten().enumerate() {
+    for (index, slot) in ledger["slots"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         slot["started"] = json!(true);
         slot["memberID"] = json!(format!("{}", index + 1));
     }
@@ -279,10 +287,14 @@ fn a_control_plane_by_reference_waits_and_follows_the_voters() {
         space.published("prod").await?;
         let ca = text(&space.api::<Secret>().get("state-etcd").await?, "tls.crt")?;
         for machine in ["m-1", "m-2", "m-3"] {
-            let secret = space.api::<Secret>().get(&format!("prod-{machine}")).await?;
+            let secret = space
+                .api::<Secret>()
+                .get(&format!("prod-{machine}"))
+                .await?;
             let manifest = file(&secret, "/etc/kubernetes/manifests/kube-apiserver.yaml")?;
             // Not the member that is gone, not the learner.
-            let servers = "https://198.18.1.11:2379,https://198.18.1.14:2379,https://198.18.1.101:2379";
+            let servers =
+                "https://198.18.1.11:2379,https://198.18.1.14:2379,https://198.18.1.101:2379";
             assert_eq!(flag(&manifest, "etcd-servers").as_deref(), Some(servers));
             assert_eq!(file(&secret, "/etc/kubernetes/pki/etcd/ca.crt")?, ca);
             file(&secret, "/etc/kubernetes/pki/apiserver-etcd-client.key")?;
@@ -319,7 +331,10 @@ fn wrong_references_are_named() {
         let message = space
             .condition("prod", "Stalled", "True", "InvalidSpec")
             .await?;
-        for word in ["spec.etcd.clusterRef.name", "belongs to ControlPlane \"stacked\""] {
+        for word in [
+            "spec.etcd.clusterRef.name",
+            "belongs to ControlPlane \"stacked\"",
+        ] {
             ensure!(message.contains(word), "no {word} in: {message}");
         }
         space.delete::<ControlPlane>("prod").await?;
@@ -342,7 +357,10 @@ fn wrong_references_are_named() {
         }
         let secrets = space.secrets().await?;
         ensure!(!secrets.keys().any(|name| name.starts_with("wrong-")));
-        let maps = space.api::<ConfigMap>().get_opt("wrong-etcd-ledger").await?;
+        let maps = space
+            .api::<ConfigMap>()
+            .get_opt("wrong-etcd-ledger")
+            .await?;
         ensure!(maps.is_none(), "it was founded");
         operator.stop().await
     });
@@ -362,7 +380,12 @@ fn an_etcd_that_seedbed_does_not_manage_is_used_as_given() {
         let message = space
             .condition("prod", "Stalled", "True", "MissingInput")
             .await?;
-        for word in ["spec.etcd.external.secretName", "ca.crt", "tls.key", "etcd-client"] {
+        for word in [
+            "spec.etcd.external.secretName",
+            "ca.crt",
+            "tls.key",
+            "etcd-client",
+        ] {
             ensure!(message.contains(word), "no {word} in: {message}");
         }
         let pair = |name: &str| {
@@ -387,7 +410,9 @@ fn an_etcd_that_seedbed_does_not_manage_is_used_as_given() {
             let found = space
                 .condition("prod", "Stalled", "True", "MissingInput")
                 .await?;
-            Ok(found.contains("does not belong to the key").then_some(found))
+            Ok(found
+                .contains("does not belong to the key")
+                .then_some(found))
         };
         let message = until("the halves to be compared", look).await?;
         ensure!(!message.contains("PRIVATE KEY"), "{message}");
@@ -403,8 +428,14 @@ fn an_etcd_that_seedbed_does_not_manage_is_used_as_given() {
         );
         let pki = "/etc/kubernetes/pki";
         assert_eq!(file(&config, &format!("{pki}/etcd/ca.crt"))?, ca.0);
-        assert_eq!(file(&config, &format!("{pki}/apiserver-etcd-client.key"))?, client.1);
-        let clusters = space.api::<EtcdCluster>().list(&ListParams::default()).await?;
+        assert_eq!(
+            file(&config, &format!("{pki}/apiserver-etcd-client.key"))?,
+            client.1
+        );
+        let clusters = space
+            .api::<EtcdCluster>()
+            .list(&ListParams::default())
+            .await?;
         ensure!(clusters.items.is_empty(), "an EtcdCluster was made");
         operator.stop().await
     });

@@ -6,8 +6,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use seedbed::crd::KeyAlgorithm;
 use seedbed::domain::{
-    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, EtcdMembers, HostPort, KubeProxy,
-    Kubelet, Machine, Profile,
+    ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, EtcdMembers, HostPort,
+    KubeProxy, Kubelet, Machine, Profile,
 };
 
 const HOUR: u64 = 3600;

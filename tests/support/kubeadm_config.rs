@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::EnvVar;
 use seedbed::crd::{Arg, HostPathMount, KeyAlgorithm};
-use seedbed::domain::{
-    Cidr, Component, ControlPlane, Etcd, EtcdMembers, ExternalEtcd, Machine,
-};
+use seedbed::domain::{Cidr, Component, ControlPlane, Etcd, EtcdMembers, ExternalEtcd, Machine};
 use seedbed::{versions, yaml};
 use serde_json::{Map, Value, json};
 

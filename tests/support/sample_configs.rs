@@ -53,15 +53,21 @@ pub fn kubeadm_samples() -> Vec<Sample> {
         ("names-and-folders", three_machines(names_and_folders())),
         ("machine-settings", machine_settings()),
         ("external-etcd", three_machines(external_etcd())),
-        ("external-etcd-plain", one_machine(json!({"etcd": {"external": {
-            "endpoints": ["http://198.18.0.41:2379"],
-        }}}))),
-        ("external-etcd-guide", one_machine(json!({"etcd": {"external": {
-            "endpoints": ["https://198.18.0.41:2379"],
-            "caFile": "/etc/kubernetes/pki/etcd/ca.crt",
-            "certFile": "/etc/kubernetes/pki/apiserver-etcd-client.crt",
-            "keyFile": "/etc/kubernetes/pki/apiserver-etcd-client.key",
-        }}}))),
+        (
+            "external-etcd-plain",
+            one_machine(json!({"etcd": {"external": {
+                "endpoints": ["http://198.18.0.41:2379"],
+            }}})),
+        ),
+        (
+            "external-etcd-guide",
+            one_machine(json!({"etcd": {"external": {
+                "endpoints": ["https://198.18.0.41:2379"],
+                "caFile": "/etc/kubernetes/pki/etcd/ca.crt",
+                "certFile": "/etc/kubernetes/pki/apiserver-etcd-client.crt",
+                "keyFile": "/etc/kubernetes/pki/apiserver-etcd-client.key",
+            }}})),
+        ),
     ];
     samples
         .into_iter()

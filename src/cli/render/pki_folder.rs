@@ -257,7 +257,9 @@ impl PkiFolder {
 
     /// Records a founding of all machines that serve, before anything is rendered with it.
     fn found(&self, control_plane: &ControlPlane) -> Result<Founding, PkiError> {
-        let members: Vec<_> = control_plane.machines.iter().map(Member::founder).collect();
+        let machines = control_plane.machines.iter();
+        let founders = machines.filter(|_| control_plane.etcd.stacked().is_some());
+        let members: Vec<_> = founders.map(Member::founder).collect();
         let founding = Founding {
             token: format!("{}-{:032x}", control_plane.name, rand::random::<u128>()),
             members,

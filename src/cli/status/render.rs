@@ -120,7 +120,14 @@ fn condition_item(condition: &Condition) -> Item {
 }
 
 fn etcd(view: &View) -> Item {
-    let name = view.control_plane.name_any();
+    let spec = &view.control_plane.spec;
+    let own = view.control_plane.name_any();
+    let Some(name) = spec.etcd_cluster(&own) else {
+        let external = spec.etcd.as_ref().and_then(|etcd| etcd.external.as_ref());
+        let endpoints = external.map(|external| external.endpoints.join(", "));
+        let endpoints = endpoints.unwrap_or_default();
+        return Item::leaf(format!("etcd that Seedbed does not manage: {endpoints}"));
+    };
     let Some(status) = view.etcd_status() else {
         let text = if view.etcd.is_some() {
             "not founded yet"

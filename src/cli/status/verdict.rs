@@ -48,12 +48,20 @@ impl View {
         machines.unwrap_or_default().iter().filter(serving)
     }
 
-    /// A machine whose etcd member has answered has booted, whatever it does now.
+    /// Whether the machines of the control plane run its etcd.
+    pub(super) fn is_stacked(&self) -> bool {
+        self.control_plane.spec.has_stacked_etcd()
+    }
+
+    /// A machine whose etcd member has answered, or whose Node is registered, has booted, whatever it
+    /// does now.
     pub(super) fn has_booted(&self, machine: &MachineStatus) -> bool {
-        let ledger = self.etcd_status().and_then(|etcd| etcd.ledger.as_ref());
+        let etcd = self.etcd_status().filter(|_| self.is_stacked());
+        let ledger = etcd.and_then(|etcd| etcd.ledger.as_ref());
         let slots = ledger.map(|ledger| ledger.slots.as_slice());
         let mut slots = slots.unwrap_or_default().iter();
         machine.api_server_ready == Some(true)
+            || machine.kubelet_version.is_some()
             || slots.any(|slot| slot.machine == machine.name && slot.started)
     }
 
@@ -72,8 +80,10 @@ pub(super) fn holds<'a>(conditions: &'a [Condition], condition: &str) -> Option<
 /// The Secrets that a published control plane has.
 pub fn expected_secrets(control_plane: &ControlPlane) -> Vec<String> {
     let name = control_plane.name_any();
+    let stacked = control_plane.spec.has_stacked_etcd();
     let mut secrets: Vec<String> = Ca::ALL
         .into_iter()
+        .filter(|ca| *ca != Ca::Etcd || stacked)
         .map(|ca| secret_names::ca(&name, ca))
         .collect();
     secrets.push(secret_names::service_account(&name));
@@ -101,6 +111,8 @@ pub enum Phase {
     Paused,
     QuorumLost,
     Ready,
+    /// The EtcdCluster that it refers to is not there, or not founded.
+    AwaitingEtcd,
     /// Certificates and machine configs are being made.
     Preparing,
     AwaitingMachines,
@@ -132,6 +144,7 @@ impl Verdict {
             Phase::Stalled | Phase::EtcdStalled | Phase::Paused | Phase::QuorumLost => 2,
             Phase::Deleting
             | Phase::Unseen
+            | Phase::AwaitingEtcd
             | Phase::Preparing
             | Phase::AwaitingMachines
             | Phase::Starting
@@ -173,6 +186,11 @@ pub fn verdict(view: &View) -> Verdict {
             "being deleted",
             "its EtcdCluster and Secrets go with it, machines are not touched",
             "nobody",
+        ),
+        Phase::AwaitingEtcd => say(
+            "waiting for its EtcdCluster",
+            "machine configs are published as soon as a member of it has answered",
+            "you, see below",
         ),
         Phase::Preparing => say(
             "being prepared",
@@ -234,6 +252,7 @@ fn under_way(reconciling: Option<&Condition>) -> Phase {
     let reasons = [
         (Reason::IssuingCertificates, Phase::Preparing),
         (Reason::AwaitingFounding, Phase::Preparing),
+        (Reason::AwaitingEtcdCluster, Phase::AwaitingEtcd),
         (Reason::AwaitingMachines, Phase::AwaitingMachines),
         (Reason::MachinesStarting, Phase::Starting),
         (Reason::MembershipChanging, Phase::Changing),

@@ -14,7 +14,7 @@ use crate::controllers::contents::contents;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::controllers::names;
-use crate::crd::{ControlPlane, EtcdCluster, EtcdSource};
+use crate::crd::{ControlPlane, EtcdCluster};
 use crate::pki::{Ca, secret_names};
 
 /// Everything in the seed that the plan stands on, read live in this reconcile.
@@ -47,9 +47,7 @@ pub async fn observe(object: Arc<ControlPlane>, context: &Context) -> Result<Obs
     // What the user brought carries none of our labels. On the very first visit the CAs are simply
     // created: that finds the user's own as a conflict, with fewer questions asked.
     if object.status.is_some() {
-        let etcd = object.spec.etcd.as_ref();
-        let elsewhere = |etcd: &EtcdSource| etcd.cluster_ref.is_some() || etcd.external.is_some();
-        let stacked = !etcd.is_some_and(elsewhere);
+        let stacked = object.spec.has_stacked_etcd();
         let cas = Ca::ALL.into_iter().filter(|ca| *ca != Ca::Etcd || stacked);
         let cas = cas.map(|ca| secret_names::ca(&name, ca));
         let shared = cas.chain([secret_names::service_account(&name)]);

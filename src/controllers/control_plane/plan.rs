@@ -17,8 +17,8 @@ use super::etcd;
 use super::observe::Observed;
 use crate::controllers::conditions::Reason;
 use crate::controllers::fields::{Problem, ProblemReason};
-use crate::controllers::{ledger, names};
 use crate::controllers::secrets::{SecretMaker, in_place};
+use crate::controllers::{ledger, names};
 use crate::crd::EtcdCluster;
 use crate::domain::{
     ControlPlane, Etcd, EtcdCredentials, Founding, InitialClusterState, Machine, NodeName,

@@ -82,40 +82,26 @@ fn control_plane(
         checker.or_default("spec.clusterName", spec.cluster_name.clone(), name.clone());
     checked_cluster_name(checker, spec.cluster_name.as_deref());
     let version = version::supported(checker, &spec.version);
-    let image_repository = checker.or_default(
-        "spec.imageRepository",
-        spec.image_repository.clone(),
-        DEFAULT_REPOSITORY.to_owned(),
-    );
-    fields::image_repository(checker, "spec.imageRepository", &image_repository);
+    let image_repository = image_repository(checker, spec.image_repository.as_deref());
     let inventory = machines::inventory(checker, spec);
     let network = network::network(checker, spec, &inventory);
     let endpoint = network::endpoint(checker, spec, &network);
     let profile = profile(checker, spec.profile);
     let certificates = fields::certificates(checker, spec.certificates.as_ref());
-    let placement = spec.certificates.as_ref();
-    let placement = placement.and_then(|given| given.ca_keys_on_nodes);
-    let ca_keys_on_nodes = ca_keys_on_nodes(checker, placement, profile);
-    let release = version.map(|(_, release)| release);
-    let etcd = etcd::etcd(
-        checker,
-        spec.etcd.as_ref(),
-        &etcd::Surroundings {
-            release,
-            image_repository: &image_repository,
-            certificates_dir: &certificates.directory,
-            contents: &inputs.contents,
-        },
-    );
+    let ca_keys_on_nodes = ca_keys_on_nodes(checker, spec.certificates.as_ref(), profile);
+    let around = etcd::Surroundings {
+        release: version.map(|(_, release)| release),
+        image_repository: &image_repository,
+        certificates_dir: &certificates.directory,
+        contents: &inputs.contents,
+    };
+    let etcd = etcd::etcd(checker, spec.etcd.as_ref(), &around);
     let kubelet = fields::kubelet(checker, spec.kubelet.as_ref());
     let kube_proxy = components::kube_proxy(checker, spec.kube_proxy.as_ref());
     let core_dns = components::core_dns(checker, spec.core_dns.as_ref());
     let api_server = components::api_server(checker, spec.api_server.as_ref());
-    let controller_manager = fields::component(
-        checker,
-        "spec.controllerManager",
-        spec.controller_manager.as_ref(),
-    );
+    let path = "spec.controllerManager";
+    let controller_manager = fields::component(checker, path, spec.controller_manager.as_ref());
     let scheduler = fields::component(checker, "spec.scheduler", spec.scheduler.as_ref());
     later_capabilities(checker, spec);
     let config = fields::machine_config(
@@ -125,8 +111,7 @@ fn control_plane(
         &inputs.contents,
     );
     let listed = spec.machines.len();
-    let (machines, spares) =
-        fields::split(checker, "replicas", spec.replicas, listed, inventory)?;
+    let (machines, spares) = fields::split(checker, "replicas", spec.replicas, listed, inventory)?;
     let (leaf_validity, ca_validity) = certificates.validity?;
     Some(domain::ControlPlane {
         name,
@@ -162,6 +147,14 @@ fn control_plane(
     })
 }
 
+fn image_repository(checker: &mut Checker, given: Option<&str>) -> String {
+    let path = "spec.imageRepository";
+    let given = given.map(str::to_owned);
+    let repository = checker.or_default(path, given, DEFAULT_REPOSITORY.to_owned());
+    fields::image_repository(checker, path, &repository);
+    repository
+}
+
 fn checked_cluster_name(checker: &mut Checker, given: Option<&str>) {
     let Some(name) = given else { return };
     if fields::label_value(checker, "spec.clusterName", name) {
@@ -186,11 +179,11 @@ fn profile(checker: &mut Checker, given: Option<crd::Profile>) -> Profile {
 
 fn ca_keys_on_nodes(
     checker: &mut Checker,
-    given: Option<crd::CaKeysOnNodes>,
+    given: Option<&crd::Certificates>,
     profile: Profile,
 ) -> CaKeyPlacement {
     let path = "spec.certificates.caKeysOnNodes";
-    match (given, profile) {
+    match (given.and_then(|given| given.ca_keys_on_nodes), profile) {
         (Some(crd::CaKeysOnNodes::All), _) => CaKeyPlacement::All,
         (Some(crd::CaKeysOnNodes::ClusterCa), _) => CaKeyPlacement::ClusterCa,
         (Some(crd::CaKeysOnNodes::None), _) => {

@@ -36,7 +36,8 @@ const TYPES: &[&str] = &[
     UP_TO_DATE,
     PAUSED,
 ];
-const SPARE: &str = "it has no etcd member; it takes the place of a machine that is lost or released";
+const SPARE: &str =
+    "it has no etcd member; it takes the place of a machine that is lost or released";
 const SPARE_BY_ORDER: &str =
     "it serves when a machine before it in spec.machines is taken out, or replicas is raised";
 const HELD: &str = "its release is requested, but spec says that it serves; take it out of \
@@ -330,7 +331,8 @@ fn changing(etcd: Option<&EtcdCluster>) -> Option<(Reason, String)> {
 /// that API servers are ready through it.
 fn etcd_health(conditions: &mut Conditions, facts: &Facts<'_>, live: &Live) {
     if facts.object.spec.etcd_cluster("").is_none() {
-        let ready = |readiness: &Option<Readiness>| readiness.as_ref().is_some_and(Readiness::is_ready);
+        let ready =
+            |readiness: &Option<Readiness>| readiness.as_ref().is_some_and(Readiness::is_ready);
         return if live.api_servers.values().any(ready) {
             let text = "an API server is ready through it";
             conditions.set(ETCD_HEALTHY, true, Reason::AsDesired, text);

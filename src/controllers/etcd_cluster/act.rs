@@ -16,8 +16,8 @@ use crate::controllers::error::Error;
 use crate::controllers::turn::Turn;
 use crate::controllers::{FIELD_MANAGER, names};
 use crate::crd::EtcdCluster;
-use crate::kube_ext::owner::controller_reference;
 use crate::etcd::{EtcdApi, EtcdError, MemberEndpoint};
+use crate::kube_ext::owner::controller_reference;
 use crate::membership::{Facts, Operation, Outcome, Step};
 
 /// Writes the ledger ConfigMap where the plan says so. A conflict means that another record was

@@ -66,7 +66,10 @@ impl Machines {
 
     /// Whether certificates are stored and the founding is all that is waited for.
     pub fn awaits_founding(&self) -> bool {
-        matches!(self.progress, Progress::Awaiting(Reason::AwaitingFounding, _))
+        matches!(
+            self.progress,
+            Progress::Awaiting(Reason::AwaitingFounding, _)
+        )
     }
 
     fn stalled(problems: Vec<Problem>) -> Self {

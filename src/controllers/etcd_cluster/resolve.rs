@@ -55,8 +55,7 @@ fn cluster(
     let tag = version(checker, &spec.version).map(|()| format!("{}-0", spec.version));
     let repository = spec.image_repository.as_deref();
     let repository = repository.unwrap_or(DEFAULT_REPOSITORY);
-    let members =
-        fields::etcd_members(checker, "spec", &members(spec), repository, tag.as_deref());
+    let members = fields::etcd_members(checker, "spec", &members(spec), repository, tag.as_deref());
     let inventory = fields::inventory(checker, &spec.machines, &[]);
     only_etcd(checker, &spec.machines);
     let certificates = fields::certificates(checker, spec.certificates.as_ref());

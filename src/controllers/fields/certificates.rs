@@ -14,10 +14,7 @@ pub struct CertificateFields {
 }
 
 /// Checks `spec.certificates`, but which CA keys the machines hold.
-pub fn certificates(
-    checker: &mut Checker,
-    given: Option<&crd::Certificates>,
-) -> CertificateFields {
+pub fn certificates(checker: &mut Checker, given: Option<&crd::Certificates>) -> CertificateFields {
     let given = given.cloned().unwrap_or_default();
     let key_algorithm = given.key_algorithm.unwrap_or_else(|| {
         checker.note_default("spec.certificates.keyAlgorithm", &"ECDSA-P256");

@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::crd::{HostPathMount, HostPathType};
+use crate::domain::{ClientFiles, EtcdCredentials, ExternalEtcd};
 
 fn flag_values(command: &[String], name: &str) -> Vec<String> {
     let prefix = format!("--{name}=");
@@ -311,4 +312,42 @@ fn ipv6_addresses_stand_in_brackets() {
     let line = command(&control_plane, "kube-apiserver");
     assert_eq!(flag_values(&line, "etcd-servers"), ["https://[::1]:2379"]);
     assert_eq!(flag_values(&line, "advertise-address"), ["fd00::11"]);
+}
+
+/// kubeadm's rule: a folder once, and not what is mounted already.
+#[test]
+fn files_of_an_external_etcd_are_mounted_once() {
+    let mut control_plane = control_plane(1);
+    let file = |path: &str| path.to_owned();
+    let external = |ca: &str, certificate: &str, key: &str| {
+        Etcd::External(ExternalEtcd {
+            endpoints: vec!["https://e:2379".to_owned()],
+            ca_file: Some(file(ca)),
+            client: Some(ClientFiles {
+                certificate: file(certificate),
+                key: file(key),
+            }),
+            credentials: EtcdCredentials::Given(Vec::new()),
+        })
+    };
+    let mounted = |control_plane: &ControlPlane| -> Vec<String> {
+        let pod = apiserver::pod(control_plane, &control_plane.machines[0]).unwrap();
+        let volumes = pod.spec.unwrap().volumes.unwrap();
+        let etcd = volumes
+            .into_iter()
+            .filter(|volume| volume.name.starts_with("etcd-certs"));
+        etcd.map(|volume| format!("{} {}", volume.name, volume.host_path.unwrap().path))
+            .collect()
+    };
+    control_plane.etcd = external("/srv/a/ca.crt", "/srv/a/b/c.crt", "/srv/ab/c.key");
+    assert_eq!(
+        mounted(&control_plane),
+        ["etcd-certs-0 /srv/a", "etcd-certs-1 /srv/ab"]
+    );
+    control_plane.etcd = external(
+        "/etc/kubernetes/pki/etcd/ca.crt",
+        "/etc/ssl/certs/c.crt",
+        "/etc/kubernetes/pki/c.key",
+    );
+    assert_eq!(mounted(&control_plane), Vec::<String>::new());
 }

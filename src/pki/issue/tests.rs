@@ -155,7 +155,12 @@ fn every_leaf_of_every_machine_parses_back_to_its_spec() {
         let pki = &machines[&machine.name];
         assert!(pki.keys().eq(specs.keys()));
         for (leaf, spec) in &specs {
-            check_leaf(&pki[leaf], spec, cluster.ca(spec.signer).unwrap(), cp.leaf_validity);
+            check_leaf(
+                &pki[leaf],
+                spec,
+                cluster.ca(spec.signer).unwrap(),
+                cp.leaf_validity,
+            );
         }
     }
 }

@@ -53,7 +53,9 @@ fn what_was_issued_is_read_back() {
     let cp = control_plane(3);
     let (cluster, machines) = issue::issue_control_plane(&cp, now()).unwrap();
     let secrets = Secrets {
-        cas: Ca::ALL.map(|id| (id, ca_data(cluster.ca(id).unwrap()))).into(),
+        cas: Ca::ALL
+            .map(|id| (id, ca_data(cluster.ca(id).unwrap())))
+            .into(),
         service_account: Some(service_account_data(&cluster.service_account)),
         machines: machines
             .iter()
@@ -65,8 +67,14 @@ fn what_was_issued_is_read_back() {
     let state = PkiState::read("prod", &secrets);
     let read = state.cluster().unwrap();
     for id in Ca::ALL {
-        assert_eq!(read.ca(id).unwrap().key_pem, cluster.ca(id).unwrap().key_pem);
-        assert_eq!(read.ca(id).unwrap().certificate_pem, cluster.ca(id).unwrap().certificate_pem);
+        assert_eq!(
+            read.ca(id).unwrap().key_pem,
+            cluster.ca(id).unwrap().key_pem
+        );
+        assert_eq!(
+            read.ca(id).unwrap().certificate_pem,
+            cluster.ca(id).unwrap().certificate_pem
+        );
     }
     assert_eq!(
         read.service_account.private_pem,
@@ -247,7 +255,9 @@ fn nothing_shows_a_key() {
     let cp = control_plane(1);
     let (cluster, machines) = issue::issue_control_plane(&cp, now()).unwrap();
     let secrets = Secrets {
-        cas: Ca::ALL.map(|id| (id, ca_data(cluster.ca(id).unwrap()))).into(),
+        cas: Ca::ALL
+            .map(|id| (id, ca_data(cluster.ca(id).unwrap())))
+            .into(),
         service_account: Some(service_account_data(&cluster.service_account)),
         machines: machines
             .iter()

@@ -8,9 +8,7 @@ use k8s_openapi::ByteString;
 
 use crate::controllers::fields::{self, Checker, ContentKind, ContentRef, Contents, show};
 use crate::crd::{EtcdSource, ExternalEtcd as Given};
-use crate::domain::{
-    ClientFiles, Etcd, EtcdCredentials, ExternalEtcd, UserFile, dns_subdomain,
-};
+use crate::domain::{ClientFiles, Etcd, EtcdCredentials, ExternalEtcd, UserFile, dns_subdomain};
 use crate::pki::secret_names::{CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY};
 use crate::pki::state::{SecretData, etcd_client};
 use crate::versions::Release;
@@ -226,11 +224,12 @@ fn from_secret(
         (&client.certificate, 0o644),
         (&client.key, 0o600),
     ];
-    let file = |((path, mode), content): ((&String, u32), &&zeroize::Zeroizing<Vec<u8>>)| UserFile {
-        path: path.clone(),
-        mode,
-        owner: "root:root".to_owned(),
-        content: (*content).clone(),
-    };
+    let file =
+        |((path, mode), content): ((&String, u32), &&zeroize::Zeroizing<Vec<u8>>)| UserFile {
+            path: path.clone(),
+            mode,
+            owner: "root:root".to_owned(),
+            content: (*content).clone(),
+        };
     Some(places.into_iter().zip(&found).map(file).collect())
 }

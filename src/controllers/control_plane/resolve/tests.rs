@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::*;
 
 mod arbitrary;
+mod external;
 mod wrong;
 
 /// Three machines, all else left to the defaults.

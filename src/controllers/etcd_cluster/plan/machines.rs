@@ -73,7 +73,10 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         return Plan::Await(Reason::AwaitingDeletion, text);
     }
     let founding = ledger::founding(facts.object);
-    if let Some(problem) = founding.as_ref().and_then(|founding| moved(facts, founding)) {
+    if let Some(problem) = founding
+        .as_ref()
+        .and_then(|founding| moved(facts, founding))
+    {
         return Plan::Stalled(vec![problem]);
     }
     let state = pki_state(facts.cluster, facts.secrets);
@@ -263,3 +266,6 @@ fn render(
     etcd_machine_config(facts.cluster, machine, founding, ca_pem, &leaves)
         .map_err(|error| problem(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -294,8 +294,15 @@ fn a_lost_member_is_removed_and_replaced_step_by_step() {
         ),
         "{promotion}"
     );
+    let promoted = |world: &World| {
+        let ledger = world.object().status.unwrap().ledger.unwrap();
+        let slots = ledger.slots.iter();
+        slots.map(|slot| slot.promoted).collect::<Vec<_>>()
+    };
+    assert_eq!(promoted(&world), [None; 3], "it is a learner yet");
     world.listed.last_mut().unwrap().is_learner = false;
     world.rounds(3);
+    assert_eq!(promoted(&world), [None, None, Some(true)]);
     let status = world.object().status.unwrap();
     let condition = |kind: &str| status.conditions.iter().find(|c| c.type_ == kind).unwrap();
     assert_eq!(condition("MembershipSettled").status, "True", "{status:#?}");

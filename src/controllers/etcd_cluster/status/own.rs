@@ -15,7 +15,7 @@ use crate::crd::{EtcdCluster, EtcdClusterStatus};
 use crate::kube_ext::events::EventSpec;
 
 /// Conditions of such a cluster alone.
-const OWN_TYPES: [&str; 2] = [CERTIFICATES_VALID, MACHINE_CONFIGS_PUBLISHED];
+pub const OWN_TYPES: [&str; 2] = [CERTIFICATES_VALID, MACHINE_CONFIGS_PUBLISHED];
 /// What its `Ready` stands on.
 const NEEDED: [&str; 4] = [
     MACHINE_CONFIGS_PUBLISHED,
@@ -103,4 +103,49 @@ fn certificates(conditions: &mut Conditions, machines: &Machines, now: Timestamp
         (false, Reason::CertificatesExpiring, text)
     };
     conditions.set(CERTIFICATES_VALID, valid, reason, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::controllers::conditions::READY;
+
+    fn ready(progress: Progress, expiry: i64) -> (Conditions, bool) {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let machines = Machines {
+            progress,
+            expiries: BTreeMap::from([("state-etcd/tls.crt".to_owned(), at(expiry))]),
+        };
+        let mut conditions = Conditions::unknown(TYPES);
+        for good in [AVAILABLE, ETCD_HEALTHY] {
+            conditions.set(good, true, Reason::AsDesired, "");
+        }
+        for quiet in [STALLED, PAUSED, RECONCILING] {
+            conditions.set(quiet, false, Reason::Idle, "");
+        }
+        add(&mut conditions, &machines, &[], at(1000));
+        let ready = conditions.state(READY) == Some(State::True);
+        (conditions, ready)
+    }
+
+    #[test]
+    fn it_is_ready_only_with_published_configs_and_valid_certificates() {
+        let later = 1_000_000_000;
+        assert!(ready(Progress::Published, later).1);
+        assert!(!ready(Progress::Published, 999).1, "expired");
+        let waits = Progress::Awaiting(Reason::AwaitingFounding, "it".to_owned());
+        assert!(!ready(waits, later).1);
+        let problem = |path: &str| Problem {
+            path: path.to_owned(),
+            reason: ProblemReason::MissingInput,
+            message: "is missing".to_owned(),
+        };
+        let stalled = Progress::Stalled(vec![problem(CERTIFICATES_PATH)]);
+        let (conditions, ready) = ready(stalled, later);
+        assert!(!ready);
+        assert_eq!(conditions.state(STALLED), Some(State::True));
+        assert_eq!(conditions.state(CERTIFICATES_VALID), Some(State::False));
+    }
 }
