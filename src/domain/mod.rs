@@ -8,6 +8,7 @@ mod cidr;
 mod cluster;
 mod duration;
 mod etcd_id;
+mod kubelet_patch;
 mod names;
 mod node_pool;
 mod version;
@@ -19,6 +20,7 @@ pub use cluster::{
 };
 pub use duration::{DurationError, parse_go_duration};
 pub use etcd_id::{ClusterId, EtcdIdError, MemberId};
+pub use kubelet_patch::{KubeletPatch, PatchChange, PatchFault};
 pub use names::{NameError, NodeName, dns_subdomain, dns_subdomain_or_wildcard};
 pub use node_pool::{NodePool, Worker, Workers};
 pub use version::{KubeVersion, VersionError};

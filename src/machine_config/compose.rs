@@ -45,6 +45,7 @@ pub fn machine_contents(
     let data_dir = &control_plane.etcd.data_dir;
     let with_containerd = files.iter().any(|file| file.path == CONTAINERD_CONFIG);
     let additions = Additions {
+        format: control_plane.user_data_format,
         files: &control_plane.files,
         pre_commands: &control_plane.pre_commands,
         post_commands: &control_plane.post_commands,

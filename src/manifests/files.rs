@@ -210,7 +210,7 @@ pub(super) fn kubelet_files(
     );
     add(
         &format!("{KUBELET_DIR}/kubeadm-flags.env"),
-        &kubelet::flags_file(control_plane, host),
+        &kubelet::flags_file(control_plane, host)?,
     );
     add(os_preparation::DROP_IN_PATH, os_preparation::DROP_IN);
     if control_plane.os_preparation {

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::ManifestError;
 use super::args::{BaseArgs, command_args};
+use super::patches;
 use crate::crd::Arg;
-use crate::domain::{ControlPlane, Machine, Worker};
+use crate::domain::{ControlPlane, KubeletPatch, Machine, Worker};
+use crate::versions::{kubelet_release, pause_image};
 use crate::yaml::to_yaml;
 
 /// What a kubelet has of its own, on any kind of machine.
@@ -20,6 +22,7 @@ pub(super) struct Host<'a> {
     extra_args: &'a [Arg],
     /// Taints that the Node registers with.
     register_with: &'a [Taint],
+    patches: &'a [KubeletPatch],
 }
 
 impl<'a> From<&'a Machine> for Host<'a> {
@@ -32,6 +35,7 @@ impl<'a> From<&'a Machine> for Host<'a> {
             resolv_conf: machine.resolv_conf.as_deref(),
             extra_args: &machine.kubelet_extra_args,
             register_with: &[],
+            patches: &machine.kubelet_patches,
         }
     }
 }
@@ -45,6 +49,7 @@ impl<'a> From<&'a Worker> for Host<'a> {
             resolv_conf: worker.resolv_conf.as_deref(),
             extra_args: &worker.kubelet_extra_args,
             register_with: &worker.taints,
+            patches: &worker.kubelet_patches,
         }
     }
 }
@@ -72,10 +77,12 @@ pub(super) fn config_file(
     host: Host<'_>,
 ) -> Result<String, ManifestError> {
     let mut config = kubelet_configuration(control_plane)?;
-    config["containerRuntimeEndpoint"] = host.cri_socket.into();
     if let Some(resolv_conf) = host.resolv_conf {
         config["resolvConf"] = resolv_conf.into();
     }
+    patches::apply(&mut config, host.patches)?;
+    // kubeadm applies the instance configuration after the user's patches.
+    config["containerRuntimeEndpoint"] = host.cri_socket.into();
     Ok(to_yaml(&config)?)
 }
 
@@ -86,8 +93,16 @@ pub(super) fn instance_config_file(host: Host<'_>) -> String {
 }
 
 /// `/var/lib/kubelet/kubeadm-flags.env`: one variable that the drop-in hands to the kubelet.
-pub(super) fn flags_file(control_plane: &ControlPlane, host: Host<'_>) -> String {
+pub(super) fn flags_file(
+    control_plane: &ControlPlane,
+    host: Host<'_>,
+) -> Result<String, ManifestError> {
     let mut base: BaseArgs = Vec::new();
+    let release = kubelet_release(control_plane.version)?;
+    if release.pause_flag {
+        let image = pause_image(&control_plane.image_repository, release);
+        base.push(("pod-infra-container-image", image));
+    }
     if let (Some(name), Some(hostname)) = (host.name, host.hostname)
         && name != hostname
     {
@@ -102,7 +117,10 @@ pub(super) fn flags_file(control_plane: &ControlPlane, host: Host<'_>) -> String
     let shared = control_plane.kubelet.extra_args.iter();
     let shared = shared.filter(|arg: &&Arg| !own.iter().any(|o| o.name == arg.name));
     let args = command_args(base, shared.chain(own));
-    format!("KUBELET_KUBEADM_ARGS={}\n", go_quote(&args.join(" ")))
+    Ok(format!(
+        "KUBELET_KUBEADM_ARGS={}\n",
+        go_quote(&args.join(" "))
+    ))
 }
 
 /// `key=value:effect`, without an empty value (`Taint.ToString`).

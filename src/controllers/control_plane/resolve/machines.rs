@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Taint;
 use crate::controllers::fields::{self, Checker, show};
 use crate::crd::rules::LISTENING_PORTS;
 use crate::crd::{self, ControlPlaneSpec};
-use crate::domain::{Machine, dns_subdomain};
+use crate::domain::{KubeletPatch, Machine, dns_subdomain};
 use crate::manifests::ArgOwner;
 
 /// Checks every machine; the ones that parsed, in order.
@@ -32,10 +32,11 @@ pub fn inventory(checker: &mut Checker, spec: &ControlPlaneSpec) -> Vec<Machine>
             }]
         }
     };
+    let patches = fields::kubelet_patches(checker, "spec.patches", spec.patches.as_ref());
     unique(checker, &spec.machines);
     let machines = spec.machines.iter();
     machines
-        .filter_map(|given| machine(checker, given, &taints))
+        .filter_map(|given| machine(checker, given, &taints, &patches))
         .collect()
 }
 
@@ -66,7 +67,12 @@ fn unique(checker: &mut Checker, machines: &[crd::Machine]) {
     }
 }
 
-fn machine(checker: &mut Checker, given: &crd::Machine, inherited: &[Taint]) -> Option<Machine> {
+fn machine(
+    checker: &mut Checker,
+    given: &crd::Machine,
+    inherited: &[Taint],
+    patches: &[KubeletPatch],
+) -> Option<Machine> {
     let base = format!("spec.machines[{}]", given.name);
     let at = |field: &str| format!("{base}.{field}");
     let name = fields::machine_name(checker, &at("name"), &given.name);
@@ -112,6 +118,7 @@ fn machine(checker: &mut Checker, given: &crd::Machine, inherited: &[Taint]) -> 
     );
     let owner = ArgOwner::Kubelet;
     fields::allowed_args(checker, &at("kubeletExtraArgs"), owner, &kubelet_extra_args);
+    let own = fields::kubelet_patches(checker, &at("patches"), given.patches.as_ref());
     Some(Machine {
         name: name?,
         address: address?,
@@ -123,6 +130,7 @@ fn machine(checker: &mut Checker, given: &crd::Machine, inherited: &[Taint]) -> 
         ca_directories,
         resolv_conf: given.resolv_conf.clone(),
         kubelet_extra_args,
+        kubelet_patches: [patches, &own].concat(),
         bind_port: bind_port?,
     })
 }

@@ -210,11 +210,11 @@ fn capabilities_that_come_later_are_refused_in_words() {
             json!({"external": {"endpoints": ["https://e:2379"]}}),
             "spec.etcd.external",
         ),
-        ("/spec/patches", patch.clone(), "spec.patches"),
+        ("/spec/patches", patch.clone(), "spec.patches[0].target"),
         (
             "/spec/machines/0/patches",
             patch,
-            "spec.machines[cp-1].patches",
+            "spec.machines[cp-1].patches[0].target",
         ),
         (
             "/spec/featureGates",
@@ -240,11 +240,6 @@ fn capabilities_that_come_later_are_refused_in_words() {
             "/spec/network/serviceCIDRs",
             json!(["10.96.0.0/16", "fd00::/112"]),
             "spec.network.serviceCIDRs",
-        ),
-        (
-            "/spec/machineConfig/format",
-            json!("Ignition"),
-            "spec.machineConfig.format",
         ),
         (
             "/spec/certificates/caKeysOnNodes",
