@@ -140,7 +140,10 @@ fn machines_of_every_kind_are_accepted_and_small() {
             .join("examples")
             .join(example);
         let text = std::fs::read_to_string(file).expect("example");
-        let (head, format) = ("\n  machineConfig:\n", "    format: Ignition\n");
+        let (head, format) = (
+            "\n  machineConfig:\n",
+            "    format: Ignition\n    osPreparation: true\n",
+        );
         let text = if text.contains(head) {
             text.replacen(head, &format!("{head}{format}"), 1)
         } else {

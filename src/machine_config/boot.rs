@@ -14,8 +14,9 @@ pub const SUCCESS_MARKER: &str = "/run/cluster-api/bootstrap-success.complete";
 
 /// With Ignition: the folder with the commands, and with the mark that they have begun.
 pub const FIRST_BOOT_FOLDER: &str = "/etc/seedbed/first-boot";
-/// With Ignition: the unit that runs them.
+/// With Ignition: the unit that runs them, and its file.
 pub(super) const FIRST_BOOT_UNIT: &str = "seedbed-first-boot.service";
+pub(super) const FIRST_BOOT_UNIT_FILE: &str = "/etc/systemd/system/seedbed-first-boot.service";
 
 /// Set-user-ID, set-group-ID and sticky: bits of a mode that Ignition 3.1 does not set.
 pub(super) const SPECIAL_BITS: u32 = 0o7000;
