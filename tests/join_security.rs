@@ -29,7 +29,13 @@ mod life;
 mod refusals;
 #[path = "join_security/requests.rs"]
 mod requests;
+#[path = "join_security/rivals.rs"]
+mod rivals;
+#[path = "join_security/scale.rs"]
+mod scale;
 #[path = "join_security/scan.rs"]
 mod scan;
+#[path = "join_security/serving.rs"]
+mod serving;
 #[path = "join_security/wrong_specs.rs"]
 mod wrong_specs;

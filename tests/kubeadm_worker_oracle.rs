@@ -2,7 +2,8 @@
 //!
 //! Its dry run knows one cluster, built in: the default settings behind 192.168.0.101:6443, and one
 //! token. The same cluster and token are given to our renderer; every file has the same mode and the
-//! same content, YAML as values (the writers quote differently) and all else to the byte.
+//! same content, YAML as values (the writers quote differently) and all else to the byte. The same
+//! with kubeadm of the oldest minor that a pool may run, and with patches.
 
 #[path = "testbed/mod.rs"]
 mod testbed;
@@ -18,6 +19,7 @@ use seedbed::domain::{self, HostPort};
 use seedbed::machine_config::{MachineConfig, worker_config};
 use seedbed::manifests::worker_files;
 use serde_json::{Value, json};
+use testbed::Component;
 
 const TOKEN: &str = "abcdef.abcdef0123456789";
 
@@ -26,6 +28,16 @@ type Files = BTreeMap<String, (u32, String)>;
 
 #[test]
 fn files_are_those_of_kubeadm_join() {
+    same_files(Component::Kubernetes);
+}
+
+/// Minors in between differ from one of the two in nothing (`versions/releases.rs`).
+#[test]
+fn files_of_older_kubelets_are_those_of_their_kubeadm() {
+    same_files(Component::Kubeadm134);
+}
+
+fn same_files(component: Component) {
     let taint = |key: &str, value: Option<&str>, effect: &str| {
         let mut taint = json!({"key": key, "effect": effect});
         if let Some(value) = value {
@@ -53,8 +65,8 @@ fn files_are_those_of_kubeadm_join() {
             let node = json!({
                 "name": "w-1", "criSocket": socket, "taints": taints, "kubeletExtraArgs": args,
             });
-            let theirs = kubeadm(&node);
-            let ours = ours(&node, &theirs);
+            let theirs = kubeadm(component, &node, &[]).expect("files");
+            let ours = ours(component, &node, &[], &theirs).expect("files");
             for (path, file) in &theirs {
                 let (mode, text) = ours.get(path).unwrap_or_else(|| panic!("no {path}"));
                 assert_eq!(mode, &file.0, "{path}");
@@ -79,10 +91,118 @@ fn files_are_those_of_kubeadm_join() {
     assert_eq!(compared, 8 * 5);
 }
 
-/// What a dry run writes.
-fn kubeadm(node: &Value) -> Files {
-    let program = testbed::build::program(testbed::Component::Kubernetes, "kubeadm").unwrap();
+/// Type and text of patches that both shall take.
+const PATCHES: &[&[(&str, &str)]] = &[
+    &[(
+        "Strategic",
+        "maxPods: 77\nfailSwapOn: no\nevictionHard: {memory.available: \"1%\"}\n",
+    )],
+    &[(
+        "Strategic",
+        "authentication: {webhook: null, anonymous: {enabled: true}}\nabsent: null\n",
+    )],
+    &[
+        ("Strategic", "clusterDNS: [198.18.0.2]\n"),
+        ("Strategic", "clusterDNS: [198.18.0.3]\n"),
+    ],
+    &[(
+        "Strategic",
+        "logging: {$patch: replace, verbosity: 3}\nauthorization: {$patch: delete}\n",
+    )],
+    &[("Strategic", "---\nmaxPods: 1\n---\n---\nmaxPods: 0144\n")],
+    &[(
+        "Strategic",
+        "{\"containerRuntimeEndpoint\": \"unix:///other\", \"maxPods\": 5}",
+    )],
+    &[(
+        "Merge",
+        "maxPods: 78\nauthentication: {x509: null}\nlogging: {options: {text: {a: 1}}}\n",
+    )],
+    &[
+        ("Merge", "clusterDNS: []\nevictionHard: {a: {b: null}}\n"),
+        ("Strategic", "maxPods: 3\n"),
+    ],
+    &[(
+        "JSON",
+        r#"[{"op": "add", "path": "/maxPods", "value": 79},
+            {"op": "replace", "path": "/cgroupDriver", "value": "cgroupfs"},
+            {"op": "remove", "path": "/authentication/webhook"},
+            {"op": "add", "path": "/clusterDNS/-", "value": "198.18.0.4"},
+            {"op": "test", "path": "/clusterDomain", "value": "cluster.local"},
+            {"op": "copy", "from": "/clusterDomain", "path": "/copied"},
+            {"op": "move", "from": "/staticPodPath", "path": "/moved~1here"}]"#,
+    )],
+    &[(
+        "JSON",
+        "- op: add\n  path: /tlsMinVersion\n  value: VersionTLS13\n",
+    )],
+];
+
+/// Patches that both refuse.
+const WRONG: &[(&str, &str)] = &[
+    ("JSON", r#"[{"op": "remove", "path": "/absent"}]"#),
+    (
+        "JSON",
+        r#"[{"op": "test", "path": "/maxPods", "value": 1}]"#,
+    ),
+    (
+        "JSON",
+        r#"[{"op": "add", "path": "/no/such/parent", "value": 1}]"#,
+    ),
+    ("JSON", "maxPods: 1\n"),
+    ("Strategic", "- op: add\n"),
+    ("Strategic", "logging: {$patch: nonsense}\n"),
+    ("Strategic", "a: [\n"),
+];
+
+#[test]
+fn patches_are_applied_as_kubeadm_does() {
+    let node = json!({"name": "w-1", "criSocket": "unix:///run/containerd/containerd.sock"});
+    let path = "/var/lib/kubelet/config.yaml";
+    for component in [Component::Kubernetes, Component::Kubeadm134] {
+        let plain = kubeadm(component, &node, &[]).expect("files");
+        for patches in PATCHES {
+            let theirs = kubeadm(component, &node, patches).expect("patched");
+            assert_ne!(theirs[path], plain[path], "{patches:?} changes something");
+            // The machine's own come after the pool's, wherever the list is cut.
+            for own in 0..=patches.len() {
+                let (pool, own) = patches.split_at(patches.len() - own);
+                let mut node = node.clone();
+                node["patches"] = listed(own);
+                let ours = ours(component, &node, pool, &theirs).expect("patched");
+                let value = |files: &Files| -> Value {
+                    serde_saphyr::from_str(&files[path].1).expect("YAML")
+                };
+                assert_eq!(value(&ours), value(&theirs), "{patches:?}");
+            }
+        }
+        for patch in WRONG {
+            let patches = [*patch];
+            let refused = kubeadm(component, &node, &patches).expect_err("refused");
+            assert!(refused.contains("patch"), "{refused}");
+            let refused = ours(component, &node, &patches, &plain).expect_err("refused");
+            assert!(refused.starts_with("spec.patches[0]"), "{refused}");
+        }
+    }
+}
+
+/// Patches as a spec lists them.
+fn listed(patches: &[(&str, &str)]) -> Value {
+    let one = |(kind, text): &(&str, &str)| json!({"target": "kubeletconfiguration", "type": kind, "patch": text});
+    patches.iter().map(one).collect()
+}
+
+/// What a dry run writes, or says against it.
+fn kubeadm(component: Component, node: &Value, patches: &[(&str, &str)]) -> Result<Files, String> {
+    let program = testbed::build::program(component, "kubeadm").unwrap();
     let folder = tempfile::tempdir().unwrap();
+    let patch_folder = folder.path().join("patches");
+    std::fs::create_dir(&patch_folder).unwrap();
+    for (number, (kind, text)) in patches.iter().enumerate() {
+        let kind = kind.to_lowercase();
+        let name = format!("kubeletconfiguration{number}+{kind}.yaml");
+        std::fs::write(patch_folder.join(name), text).unwrap();
+    }
     let config = json!({
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "JoinConfiguration",
@@ -92,6 +212,7 @@ fn kubeadm(node: &Value) -> Files {
             "unsafeSkipCAVerification": true,
         }},
         "nodeRegistration": node,
+        "patches": {"directory": patch_folder},
     });
     let file = folder.path().join("join.json");
     std::fs::write(&file, config.to_string()).unwrap();
@@ -104,13 +225,11 @@ fn kubeadm(node: &Value) -> Files {
         .arg(&file)
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
     let entries = std::fs::read_dir(&written).unwrap();
-    entries.map(|entry| read(&entry.unwrap().path())).collect()
+    Ok(entries.map(|entry| read(&entry.unwrap().path())).collect())
 }
 
 fn read(path: &Path) -> (String, (u32, String)) {
@@ -127,7 +246,7 @@ fn read(path: &Path) -> (String, (u32, String)) {
 /// A token is no part of what a machine should be, and one that has joined is given none.
 #[test]
 fn the_revision_does_not_know_the_token() {
-    let pool = pool(json!({"name": "w-1"}));
+    let pool = pool(Component::Kubernetes, json!({"name": "w-1"}), &[]).expect("a right spec");
     let worker = pool.worker("w-1").expect("the machine");
     let server = HostPort {
         host: "192.168.0.101".to_owned(),
@@ -157,7 +276,12 @@ fn the_revision_does_not_know_the_token() {
 }
 
 /// The same from our renderer, with kubeadm's CA.
-fn ours(node: &Value, theirs: &Files) -> Files {
+fn ours(
+    component: Component,
+    node: &Value,
+    patches: &[(&str, &str)],
+    theirs: &Files,
+) -> Result<Files, String> {
     let mut machine = node.clone();
     // Another name than the Node's, as on the machine that runs this test.
     machine["hostname"] = json!("another");
@@ -169,7 +293,7 @@ fn ours(node: &Value, theirs: &Files) -> Files {
     if let Some(path) = resolv_conf {
         machine["resolvConf"] = json!(path);
     }
-    let pool = pool(machine);
+    let pool = pool(component, machine, patches)?;
     let server = HostPort {
         host: "192.168.0.101".to_owned(),
         port: 6443,
@@ -177,16 +301,21 @@ fn ours(node: &Value, theirs: &Files) -> Files {
     let (_, ca) = &theirs["/etc/kubernetes/pki/ca.crt"];
     let token = TOKEN.parse().unwrap();
     let worker = pool.worker("w-1").expect("the machine");
-    let files = worker_files(&pool, worker, &server, ca, Some(&token)).expect("files");
+    let files = worker_files(&pool, worker, &server, ca, Some(&token));
+    let files = files.map_err(|error| error.to_string())?;
     let named = files.into_iter().map(|file| {
         let text = String::from_utf8(file.content.to_vec()).expect("text");
         (file.path, (file.mode, text))
     });
-    named.collect()
+    Ok(named.collect())
 }
 
 /// A pool of this machine, of a control plane with default settings.
-fn pool(machine: Value) -> domain::NodePool {
+fn pool(
+    component: Component,
+    machine: Value,
+    patches: &[(&str, &str)],
+) -> Result<domain::NodePool, String> {
     let control_plane: ControlPlane = serde_json::from_value(json!({
         "apiVersion": "seedbed.dev/v1alpha1",
         "kind": "ControlPlane",
@@ -202,12 +331,17 @@ fn pool(machine: Value) -> domain::NodePool {
         "apiVersion": "seedbed.dev/v1alpha1",
         "kind": "NodePool",
         "metadata": {"name": "workers", "namespace": "clusters"},
-        "spec": {"controlPlaneRef": {"name": "prod"}, "machines": [machine]},
+        "spec": {
+            "controlPlaneRef": {"name": "prod"},
+            "version": format!("v{}", component.version().expect("version")),
+            "machines": [machine],
+            "patches": listed(patches),
+        },
     }))
     .unwrap();
     let inputs = Inputs {
         control_plane: Some(&control_plane),
         ..Inputs::default()
     };
-    resolve(&pool, &inputs).expect("a right spec")
+    resolve(&pool, &inputs).map_err(|problems| problems[0].to_string())
 }

@@ -152,6 +152,12 @@ fn users_may_not_write_what_belongs_to_others() {
     assert_eq!(fault(&["/var/lib/etcd-backup/x"]), None);
     let marker = "/run/cluster-api/bootstrap-success.complete";
     assert_eq!(fault(&[marker]), Some(PathFault::Reserved(marker.into())));
+    for own in [
+        "/etc/seedbed/first-boot",
+        "/etc/systemd/system/seedbed-first-boot.service",
+    ] {
+        assert_eq!(fault(&[own]), Some(PathFault::Reserved(own.into())));
+    }
     let folder = |below: &str| Some(PathFault::Folder(below.into()));
     assert_eq!(
         fault(&["/etc/example/rendered"]),

@@ -5,12 +5,14 @@
     reason = "tests of real machines wait for them"
 )]
 
+#[path = "support/ignition.rs"]
+mod ignition;
 #[path = "testbed/mod.rs"]
 mod testbed;
 #[path = "support/user_data.rs"]
 mod user_data;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -62,7 +64,6 @@ fn machine(
     if !link.is_symlink() {
         symlink("/usr/lib/systemd/system/kubelet.service", link)?;
     }
-    machine.boot()?;
     Ok(machine)
 }
 
@@ -84,6 +85,7 @@ fn a_machine_boots_from_its_machine_config() -> Result<()> {
     let state = StateDir::for_test("machine-config-boots")?;
     let network = Network::create(&state)?;
     let machine = machine(&state, &network, "lab-1", 21, &user_data)?;
+    machine.boot()?;
     machine.wait_booted(BOOT)?;
 
     for entry in user_data::parse(&user_data).write_files {
@@ -144,6 +146,7 @@ fn a_failed_command_leaves_the_kubelet_down_for_good() -> Result<()> {
     let state = StateDir::for_test("machine-config-fails")?;
     let network = Network::create(&state)?;
     let machine = machine(&state, &network, "lab-2", 22, &user_data)?;
+    machine.boot()?;
     let Err(error) = machine.wait_booted(BOOT) else {
         bail!("a failed command has to fail cloud-init");
     };
@@ -169,4 +172,110 @@ fn a_failed_command_leaves_the_kubelet_down_for_good() -> Result<()> {
     machine.wait_booted(BOOT).context("second boot")?;
     down("after another boot")?;
     absent(MARKER).map(drop)
+}
+
+/// What Ignition does before the first boot, on a disk: files, units, and presets, which systemd's
+/// own tool applies.
+fn ignite(machine: &Machine, user_data: &[u8]) -> Result<()> {
+    let config = ignition::parse(user_data);
+    let write = |path: &str, mode: u32, content: &[u8]| -> Result<()> {
+        let file = machine.file(path);
+        std::fs::create_dir_all(file.parent().context("a folder")?)?;
+        std::fs::write(&file, content)?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode))?;
+        Ok(())
+    };
+    for file in &config.files {
+        ensure!(file.owner == "root:root", "{} of {}", file.path, file.owner);
+        write(&file.path, file.mode, &file.content)?;
+    }
+    let mut presets = String::new();
+    for (name, enabled, content) in &config.units {
+        if let Some(content) = content {
+            let path = format!("/etc/systemd/system/{name}");
+            write(&path, 0o644, content.as_bytes())?;
+        }
+        let word = if *enabled { "enable" } else { "disable" };
+        presets.push_str(&format!("{word} {name}\n"));
+    }
+    let path = "/etc/systemd/system-preset/20-ignition.preset";
+    write(path, 0o644, presets.as_bytes())?;
+    let mut preset = Command::new("chroot");
+    preset.arg(machine.file("/")).args(["systemctl", "preset"]);
+    let names = config.units.iter().map(|(name, _, _)| name);
+    progress::output(preset.args(names)).map(drop)
+}
+
+/// A machine of which cloud-init wants nothing.
+fn ignited(
+    state: &StateDir,
+    network: &Network,
+    name: &str,
+    last: u8,
+    machine_config: &str,
+) -> Result<Machine> {
+    let folder = tempfile::tempdir()?;
+    let machine_config = format!("    format: Ignition\n{machine_config}");
+    let user_data = rendered(folder.path(), &machine_config)?;
+    let machine = machine(state, network, name, last, b"#cloud-config\n{}\n")?;
+    ignite(&machine, &user_data)?;
+    machine.boot()?;
+    Ok(machine)
+}
+
+#[test]
+fn a_machine_boots_from_an_ignition_config_once() -> Result<()> {
+    let state = StateDir::for_test("ignition-boots")?;
+    let network = Network::create(&state)?;
+    let config = "    preCommands: ['systemctl is-active kubelet > /root/before || true', \
+                  'echo once >> /root/runs']\n    \
+                  postCommands: ['systemctl is-active kubelet > /root/after']\n";
+    let machine = ignited(&state, &network, "lab-1", 23, config)?;
+    machine.wait_booted(BOOT)?;
+    let note =
+        |path: &str| -> Result<String> { Ok(machine.exec(&["cat", path])?.trim().to_owned()) };
+    ensure!(note(MARKER)? == "success");
+    ensure!(note("/root/before")? == "inactive");
+    ensure!(note("/root/after")? == "active");
+    let mode = machine.exec(&["stat", "-c", "%a", "/var/lib/kubelet"])?;
+    ensure!(mode.trim() == "700", "{mode}");
+    machine.shutdown(BOOT)?;
+    machine.boot()?;
+    machine.wait_booted(BOOT).context("second boot")?;
+    ensure!(note("/root/runs")? == "once");
+    machine.exec(&["systemctl", "is-active", "kubelet"])?;
+    machine.exec(&["test", "!", "-e", MARKER]).map(drop)
+}
+
+#[test]
+fn with_ignition_a_failed_command_leaves_the_kubelet_down_for_good() -> Result<()> {
+    let state = StateDir::for_test("ignition-fails")?;
+    let network = Network::create(&state)?;
+    let config = "    preCommands: ['mount /dev/disk/by-label/etcd /var/lib/etcd', \
+                  'touch /root/too-far']\n";
+    let machine = ignited(&state, &network, "lab-2", 24, config)?;
+    let Err(error) = machine.wait_booted(BOOT) else {
+        bail!("a failed command has to fail the unit");
+    };
+    let error = format!("{error:#}");
+    ensure!(error.contains("seedbed-first-boot"), "{error}");
+    let log = machine.journal("seedbed-first-boot")?;
+    for words in [
+        "seedbed: preCommands[0]",
+        "the first boot failed at the step above",
+    ] {
+        ensure!(log.contains(words), "{log}");
+    }
+    let down = |when: &str| {
+        machine.exec(&["test", "!", "-e", "/root/too-far"])?;
+        machine.exec(&["test", "!", "-e", MARKER])?;
+        let state = machine.exec(&["sh", "-c", "systemctl is-active kubelet || true"])?;
+        ensure!(state.trim() == "inactive", "{when}: the kubelet is {state}");
+        Ok(())
+    };
+    down("after the failure")?;
+    machine.power_off()?;
+    machine.boot()?;
+    machine.wait_booted(BOOT).context("second boot")?;
+    down("after another boot")
 }

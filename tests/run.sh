@@ -10,7 +10,7 @@ groups() {
     cat <<'END'
 group unit        lib
 group rendering   layout docs crds conditions examples machine_config manifests_golden render_cli
-group cloud-init  cloud_init_schema
+group cloud-init  cloud_init_schema ignition
 group search      membership_search
 group kubeadm     pki_oracle kubeadm_files_oracle kubeadm_objects_oracle kubeadm_worker_oracle
 group api-server  crd_admission lease chart target_apply

@@ -66,7 +66,7 @@ pub struct NodePoolSpec {
     /// Kubernetes version of the kubelets. Default: the control plane's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = rules::kubernetes_version())]
+    #[x_kube(validation = rules::kubelet_version())]
     pub version: Option<String>,
     /// Listed pool: the machines.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@
 
 use kube::core::Rule;
 
-use crate::versions::supported_minors;
+use crate::versions::{kubelet_minors, supported_minors};
 
 mod change;
 mod network;
@@ -224,7 +224,16 @@ pub fn sans(field: &str) -> Rule {
 
 /// Exact releases that this build can render; the numbers come from the table of releases.
 pub fn kubernetes_version() -> Rule {
-    let minors: Vec<String> = supported_minors().iter().map(u32::to_string).collect();
+    exact_release(&supported_minors())
+}
+
+/// The same for kubelets, which may be older.
+pub fn kubelet_version() -> Rule {
+    exact_release(&kubelet_minors())
+}
+
+fn exact_release(minors: &[u32]) -> Rule {
+    let minors: Vec<String> = minors.iter().map(u32::to_string).collect();
     let texts: Vec<String> = minors.iter().map(|minor| format!("v1.{minor}.x")).collect();
     let example = minors.last().cloned().unwrap_or_default();
     rule(

@@ -11,8 +11,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{EnvVar, Taint};
 use zeroize::Zeroizing;
 
-use super::{Cidr, Etcd, KubeVersion, NodeName};
-use crate::crd::{Arg, HostPathMount, KeyAlgorithm};
+use super::{Cidr, Etcd, KubeVersion, KubeletPatch, NodeName};
+use crate::crd::{Arg, HostPathMount, KeyAlgorithm, MachineConfigFormat};
 
 /// A control plane as it shall be.
 #[derive(Clone, Debug)]
@@ -53,7 +53,8 @@ pub struct ControlPlane {
     pub ca_keys_on_nodes: CaKeyPlacement,
     pub profile: Profile,
     pub image_repository: String,
-    /// Files, commands and limits of the machine config.
+    /// Format, files, commands and limits of the machine config.
+    pub user_data_format: MachineConfigFormat,
     pub files: Vec<UserFile>,
     pub pre_commands: Vec<String>,
     pub post_commands: Vec<String>,
@@ -94,6 +95,8 @@ pub struct Machine {
     pub ca_directories: Vec<String>,
     pub resolv_conf: Option<String>,
     pub kubelet_extra_args: Vec<Arg>,
+    /// The control plane's, then its own.
+    pub kubelet_patches: Vec<KubeletPatch>,
     pub bind_port: u16,
 }
 

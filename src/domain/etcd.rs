@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::{Kubelet, Machine, UserFile};
-use crate::crd::{Arg, KeyAlgorithm};
+use crate::crd::{Arg, KeyAlgorithm, MachineConfigFormat};
 
 /// Where the API servers of a control plane keep their state.
 #[derive(Clone, Debug)]
@@ -95,6 +95,7 @@ pub struct EtcdCluster {
     /// Folder of certificates on the node, absolute, without a trailing slash.
     pub certificates_dir: String,
     /// Files, commands and limits of the machine config.
+    pub user_data_format: MachineConfigFormat,
     pub files: Vec<UserFile>,
     pub pre_commands: Vec<String>,
     pub post_commands: Vec<String>,

@@ -9,6 +9,7 @@ mod cluster;
 mod duration;
 mod etcd;
 mod etcd_id;
+mod kubelet_patch;
 mod names;
 mod node_pool;
 mod version;
@@ -24,6 +25,7 @@ pub use etcd::{
     InitialClusterState, Member,
 };
 pub use etcd_id::{ClusterId, EtcdIdError, MemberId};
+pub use kubelet_patch::{KubeletPatch, PatchChange, PatchFault};
 pub use names::{NameError, NodeName, dns_subdomain, dns_subdomain_or_wildcard};
 pub use node_pool::{NodePool, Worker, Workers};
 pub use version::{KubeVersion, VersionError};

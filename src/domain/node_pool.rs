@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use super::{ControlPlane, NodeName};
+use super::{ControlPlane, KubeletPatch, NodeName};
 use crate::crd::Arg;
 
 /// A node pool as it shall be.
@@ -50,6 +50,8 @@ pub struct Worker {
     pub taints: Vec<Taint>,
     pub resolv_conf: Option<String>,
     pub kubelet_extra_args: Vec<Arg>,
+    /// The pool's, then its own.
+    pub kubelet_patches: Vec<KubeletPatch>,
 }
 
 impl NodePool {

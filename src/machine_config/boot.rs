@@ -1,5 +1,6 @@
 //! What a machine does at its first boot, beside writing files.
 //!
+//! Ignition stops a machine whose files it cannot write, and disables the kubelet by a preset.
 //! cloud-init writes files early and runs `runcmd` late, as one shell script that goes on after a
 //! failed line. Two things follow. An image whose package enables the kubelet would start it as soon
 //! as its configuration exists, before the user's commands: so it is held back first. And the
@@ -11,6 +12,15 @@ use crate::manifests::NodeFile;
 /// Written when everything succeeded, and only then (Cluster API's bootstrap contract).
 pub const SUCCESS_MARKER: &str = "/run/cluster-api/bootstrap-success.complete";
 
+/// With Ignition: the folder with the commands, and with the mark that they have begun.
+pub const FIRST_BOOT_FOLDER: &str = "/etc/seedbed/first-boot";
+/// With Ignition: the unit that runs them, and its file.
+pub(super) const FIRST_BOOT_UNIT: &str = "seedbed-first-boot.service";
+pub(super) const FIRST_BOOT_UNIT_FILE: &str = "/etc/systemd/system/seedbed-first-boot.service";
+
+/// Set-user-ID, set-group-ID and sticky: bits of a mode that Ignition 3.1 does not set.
+pub(super) const SPECIAL_BITS: u32 = 0o7000;
+
 /// Commands of cloud-init's two moments.
 pub(super) struct Boot {
     /// `bootcmd`: before files are written, on every boot.
@@ -19,19 +29,38 @@ pub(super) struct Boot {
     pub at_the_end: Vec<Command>,
 }
 
-/// An entry of `bootcmd` or `runcmd`.
+/// A step of the script: an entry of `bootcmd` or `runcmd`.
 pub(super) enum Command {
     /// A line of the script.
     Line(String),
-    /// A program with its arguments, which cloud-init quotes.
+    /// A program with its arguments, which are quoted.
     Program(Vec<String>),
 }
 
+impl Command {
+    /// Bytes of all words.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Line(line) => line.len(),
+            Self::Program(words) => words.iter().map(|word| word.len() + 3).sum(),
+        }
+    }
+}
+
+/// For cloud-init, which has to be asked whether it wrote all files.
 pub(super) fn boot(contents: &Contents) -> Boot {
     Boot {
         before_files: vec![hold_kubelet()],
-        at_the_end: run(contents),
+        at_the_end: run(contents, all_files_written(contents).into_iter().collect()),
     }
+}
+
+/// For a script of its own, on a machine that has all its files and holds its kubelet.
+pub(super) fn script(contents: &Contents) -> Vec<Command> {
+    let special = contents.files.iter();
+    let special = special.filter(|file| file.mode & SPECIAL_BITS != 0);
+    let modes = special.map(|file| program(["chmod", &format!("{:o}", file.mode), &file.path]));
+    run(contents, modes.collect())
 }
 
 /// Once per instance. The kubelet may not be installed yet, hence never a failure.
@@ -46,14 +75,14 @@ fn hold_kubelet() -> Command {
     ])
 }
 
-fn run(contents: &Contents) -> Vec<Command> {
+fn run(contents: &Contents, first: Vec<Command>) -> Vec<Command> {
     let mut run = vec![
         line("set -e"),
         line(
             "trap 'test $? = 0 || echo \"seedbed: the first boot failed at the step above\" >&2' EXIT",
         ),
     ];
-    run.extend(all_files_written(contents));
+    run.extend(first);
     user_commands(&mut run, "preCommands", &contents.pre_commands);
     // These follow the user's commands, which may have mounted a disk there.
     run.extend(contents.data_dir.as_ref().map(|data_dir| match data_dir {
@@ -205,7 +234,8 @@ mod tests {
                 _ => None,
             };
             let contents = Contents::new(Vec::new(), additions).unwrap();
-            run(&contents).iter().filter_map(about_data).collect()
+            let steps = script(&contents);
+            steps.iter().filter_map(about_data).collect()
         };
         assert!(commands(None).is_empty());
         let kept = commands(Some(DataDir::Kept("/data".to_owned())));

@@ -47,6 +47,7 @@ pub fn machine_contents(
     let data_dir = members.map(|members| members.data_dir.clone());
     let with_containerd = files.iter().any(|file| file.path == CONTAINERD_CONFIG);
     let additions = Additions {
+        format: control_plane.user_data_format,
         files: &control_plane.files,
         pre_commands: &control_plane.pre_commands,
         post_commands: &control_plane.post_commands,

@@ -36,6 +36,7 @@ pub fn etcd_machine_contents(
     let with_containerd = files.iter().any(|file| file.path == CONTAINERD_CONFIG);
     let private = PRIVATE_DIRECTORIES.map(str::to_owned).into_iter();
     let additions = Additions {
+        format: cluster.user_data_format,
         files: &cluster.files,
         pre_commands: &cluster.pre_commands,
         post_commands: &cluster.post_commands,

@@ -4,14 +4,16 @@
 //! budget, and which revision it is. Pure and complete: every file or an error, never a part, and
 //! the same input gives the same bytes. It does not know what is in a file.
 //!
-//! `compose`, `etcd_machine` and `worker` join the rooms that a machine config comes from; a new format of user data gets a
-//! file beside `cloud_config`; what a machine does at boot is in `boot`; which paths a user may not
+//! `compose`, `etcd_machine` and `worker` join the rooms that a machine config comes from; the formats
+//! of user data are in `cloud_config` and `ignition`; what a machine does at boot is in `boot`; which
+//! paths a user may not
 //! write is in `paths`.
 
 mod boot;
 mod cloud_config;
 mod compose;
 mod etcd_machine;
+mod ignition;
 mod paths;
 mod revision;
 mod stored;
@@ -22,6 +24,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::crd::MachineConfigFormat;
 use crate::domain::UserFile;
 use crate::manifests::{ManifestError, NodeFile};
 
@@ -32,8 +35,10 @@ pub use paths::PathFault;
 pub use stored::PLAIN_LIMIT_BYTES;
 pub use worker::{worker_config, worker_contents};
 
-/// `format` of the machine-config Secret for [`cloud_config`] (Cluster API's name for it).
+/// `format` of the machine-config Secret for `#cloud-config` (Cluster API's name for it).
 pub const CLOUD_CONFIG_FORMAT: &str = "cloud-config";
+/// `format` of the machine-config Secret for Ignition (Cluster API's name for it).
+pub const IGNITION_FORMAT: &str = "ignition";
 
 /// How many files [`MachineConfigError::TooLarge`] names.
 const LARGEST_FILES: usize = 5;
@@ -53,6 +58,7 @@ pub struct MachineConfig {
 /// What joins the rendered files of a machine.
 #[derive(Clone, Debug, Default)]
 pub struct Additions<'a> {
+    pub format: MachineConfigFormat,
     /// The user's files; their paths are canonical.
     pub files: &'a [UserFile],
     pub pre_commands: &'a [String],
@@ -81,6 +87,7 @@ pub enum DataDir {
 /// Everything a machine config is made of.
 #[derive(Debug)]
 pub struct Contents {
+    format: MachineConfigFormat,
     files: Vec<NodeFile>,
     pre_commands: Vec<String>,
     post_commands: Vec<String>,
@@ -140,6 +147,7 @@ impl Contents {
         }));
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self {
+            format: additions.format,
             files,
             pre_commands: additions.pre_commands.to_vec(),
             post_commands: additions.post_commands.to_vec(),
@@ -173,18 +181,27 @@ impl Contents {
         revision: String,
         size_budget_bytes: usize,
     ) -> Result<MachineConfig, MachineConfigError> {
-        let document = cloud_config::document(&self.files, &boot::boot(self));
-        let user_data = stored::stored(document, size_budget_bytes).map_err(|size| {
-            MachineConfigError::TooLarge {
-                size,
-                budget: size_budget_bytes,
-                largest: self.largest(),
+        let (format, stored) = match self.format {
+            MachineConfigFormat::CloudConfig => {
+                let document = cloud_config::document(&self.files, &boot::boot(self));
+                let stored = stored::cloud_config(document, size_budget_bytes);
+                (CLOUD_CONFIG_FORMAT, stored)
             }
+            MachineConfigFormat::Ignition => {
+                let document = ignition::document(&self.files, &boot::script(self));
+                let stored = stored::ignition(document, size_budget_bytes);
+                (IGNITION_FORMAT, stored)
+            }
+        };
+        let user_data = stored.map_err(|size| MachineConfigError::TooLarge {
+            size,
+            budget: size_budget_bytes,
+            largest: self.largest(),
         })?;
         let hash = |file: &NodeFile| (file.path.clone(), sha256_hex(&file.content));
         Ok(MachineConfig {
             user_data,
-            format: CLOUD_CONFIG_FORMAT,
+            format,
             revision,
             files: self.files.iter().map(hash).collect(),
         })

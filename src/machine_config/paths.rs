@@ -59,7 +59,11 @@ pub(super) fn check(
             return Err(wrong(path, PathFault::Repeated));
         }
         let reserved = reserved_directories.iter().map(String::as_str);
-        let mut reserved = reserved.chain([boot::SUCCESS_MARKER]);
+        let mut reserved = reserved.chain([
+            boot::SUCCESS_MARKER,
+            boot::FIRST_BOOT_FOLDER,
+            boot::FIRST_BOOT_UNIT_FILE,
+        ]);
         if let Some(folder) = reserved.find(|folder| is_below(path, folder)) {
             return Err(wrong(path, PathFault::Reserved(folder.to_owned())));
         }

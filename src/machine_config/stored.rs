@@ -1,6 +1,6 @@
 //! How the document is stored: as it is, or compressed.
 //!
-//! Both forms are ASCII text that cloud-init reads by itself; why is in
+//! All forms are ASCII text that cloud-init or Ignition reads by itself; why is in
 //! `docs/adr/0010-stored-user-data.md`.
 
 use std::io::Write;
@@ -22,13 +22,28 @@ const COMPRESSED_HEADER: &str = "MIME-Version: 1.0\n\
 /// Characters of base64 in a line (RFC 2045).
 const LINE: usize = 76;
 
-/// The bytes to be stored, or how many they would be if that is over the budget.
-pub(super) fn stored(
+/// What is stored, or how many bytes it would be if that is over the budget.
+pub(super) type Stored = Result<Zeroizing<Vec<u8>>, usize>;
+
+/// A `#cloud-config`, or a message with it inside.
+pub(super) fn cloud_config(document: Zeroizing<String>, budget_bytes: usize) -> Stored {
+    let only_compressed = taken_for_mail(&document);
+    stored(document, budget_bytes, only_compressed, compressed)
+}
+
+/// A config of Ignition, or one that holds the other.
+pub(super) fn ignition(document: Zeroizing<String>, budget_bytes: usize) -> Stored {
+    stored(document, budget_bytes, false, super::ignition::compressed)
+}
+
+fn stored(
     document: Zeroizing<String>,
     budget_bytes: usize,
-) -> Result<Zeroizing<Vec<u8>>, usize> {
+    only_compressed: bool,
+    compressed: impl FnOnce(&str) -> Zeroizing<Vec<u8>>,
+) -> Stored {
     let plain_limit = PLAIN_LIMIT_BYTES.min(budget_bytes);
-    if document.len() <= plain_limit && !taken_for_mail(&document) {
+    if document.len() <= plain_limit && !only_compressed {
         return Ok(Zeroizing::new(document.as_bytes().to_vec()));
     }
     let compressed = compressed(&document);

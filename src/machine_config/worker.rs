@@ -35,6 +35,7 @@ pub fn worker_contents(
     let cluster = &pool.cluster;
     let with_containerd = files.iter().any(|file| file.path == CONTAINERD_CONFIG);
     let additions = Additions {
+        format: cluster.user_data_format,
         files: &cluster.files,
         pre_commands: &cluster.pre_commands,
         post_commands: &cluster.post_commands,

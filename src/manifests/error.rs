@@ -36,4 +36,8 @@ pub enum ManifestError {
     },
     #[error("spec.network.serviceCIDRs: {range} has no tenth address for the DNS service")]
     NoDnsAddress { range: String },
+    #[error(
+        "{path}: cannot be applied to the kubelet's configuration: {fault}; correct or remove it"
+    )]
+    Patch { path: String, fault: String },
 }

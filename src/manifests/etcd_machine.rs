@@ -55,7 +55,7 @@ fn kubelet_files(
         &kubelet::standalone_config_file(cluster, host)?,
     );
     let shared = &cluster.kubelet.extra_args;
-    add(KUBELET_FLAGS, &kubelet::flags_file(shared, host));
+    add(KUBELET_FLAGS, &kubelet::flags_file(shared, None, host));
     add(DROP_IN_PATH, STANDALONE_DROP_IN);
     if cluster.os_preparation {
         let prepared = Prepared {

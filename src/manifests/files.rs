@@ -254,8 +254,12 @@ pub(super) fn kubelet_files(
         &format!("{KUBELET_DIR}/instance-config.yaml"),
         &kubelet::instance_config_file(host),
     );
+    let release = versions::kubelet_release(control_plane.version)?;
+    let pause = release
+        .pause_flag
+        .then(|| versions::pause_image(&control_plane.image_repository, release));
     let shared = &control_plane.kubelet.extra_args;
-    add(KUBELET_FLAGS, &kubelet::flags_file(shared, host));
+    add(KUBELET_FLAGS, &kubelet::flags_file(shared, pause, host));
     add(os_preparation::DROP_IN_PATH, os_preparation::DROP_IN);
     if control_plane.os_preparation {
         let config = kubelet::kubelet_configuration(control_plane)?;

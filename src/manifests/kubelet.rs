@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::ManifestError;
 use super::args::{BaseArgs, command_args};
+use super::patches;
 use crate::crd::Arg;
-use crate::domain::{ControlPlane, EtcdCluster, Machine, Worker};
+use crate::domain::{ControlPlane, EtcdCluster, KubeletPatch, Machine, Worker};
 use crate::yaml::to_yaml;
 
 /// What a kubelet has of its own, on any kind of machine.
@@ -22,6 +23,7 @@ pub(super) struct Host<'a> {
     extra_args: &'a [Arg],
     /// Taints that the Node registers with.
     register_with: &'a [Taint],
+    patches: &'a [KubeletPatch],
 }
 
 impl<'a> From<&'a Machine> for Host<'a> {
@@ -34,6 +36,7 @@ impl<'a> From<&'a Machine> for Host<'a> {
             resolv_conf: machine.resolv_conf.as_deref(),
             extra_args: &machine.kubelet_extra_args,
             register_with: &[],
+            patches: &machine.kubelet_patches,
         }
     }
 }
@@ -47,6 +50,7 @@ impl<'a> From<&'a Worker> for Host<'a> {
             resolv_conf: worker.resolv_conf.as_deref(),
             extra_args: &worker.kubelet_extra_args,
             register_with: &worker.taints,
+            patches: &worker.kubelet_patches,
         }
     }
 }
@@ -70,10 +74,12 @@ pub(super) fn config_file(
     host: Host<'_>,
 ) -> Result<String, ManifestError> {
     let mut config = kubelet_configuration(control_plane)?;
-    config["containerRuntimeEndpoint"] = host.cri_socket.into();
     if let Some(resolv_conf) = host.resolv_conf {
         config["resolvConf"] = resolv_conf.into();
     }
+    patches::apply(&mut config, host.patches)?;
+    // kubeadm applies the instance configuration after the user's patches.
+    config["containerRuntimeEndpoint"] = host.cri_socket.into();
     Ok(to_yaml(&config)?)
 }
 
@@ -100,10 +106,11 @@ pub(super) fn standalone_config_file(
     overlay_all(&mut config, &cluster.kubelet.config);
     config["apiVersion"] = "kubelet.config.k8s.io/v1beta1".into();
     config["kind"] = "KubeletConfiguration".into();
-    config["containerRuntimeEndpoint"] = host.cri_socket.into();
     if let Some(resolv_conf) = host.resolv_conf {
         config["resolvConf"] = resolv_conf.into();
     }
+    patches::apply(&mut config, host.patches)?;
+    config["containerRuntimeEndpoint"] = host.cri_socket.into();
     Ok(to_yaml(&config)?)
 }
 
@@ -129,9 +136,11 @@ pub(super) fn instance_config_file(host: Host<'_>) -> String {
 }
 
 /// `/var/lib/kubelet/kubeadm-flags.env`: one variable that the drop-in hands to the kubelet.
-/// `shared` are the arguments of all machines.
-pub(super) fn flags_file(shared: &[Arg], host: Host<'_>) -> String {
+/// `shared` are the arguments of all machines; `pause` is the image of sandboxes, for kubelets that
+/// still take it as a flag.
+pub(super) fn flags_file(shared: &[Arg], pause: Option<String>, host: Host<'_>) -> String {
     let mut base: BaseArgs = Vec::new();
+    base.extend(pause.map(|image| ("pod-infra-container-image", image)));
     if let (Some(name), Some(hostname)) = (host.name, host.hostname)
         && name != hostname
     {

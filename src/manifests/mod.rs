@@ -17,6 +17,7 @@ mod kubeconfig;
 mod kubelet;
 mod node_file;
 mod os_preparation;
+mod patches;
 mod pod;
 mod scheduler;
 mod volumes;

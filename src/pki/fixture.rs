@@ -46,6 +46,7 @@ pub(crate) fn control_plane(machines: u8) -> ControlPlane {
         ca_keys_on_nodes: CaKeyPlacement::ClusterCa,
         profile: Profile::Standard,
         image_repository: "registry.k8s.io".to_owned(),
+        user_data_format: crate::crd::MachineConfigFormat::CloudConfig,
         files: Vec::new(),
         pre_commands: Vec::new(),
         post_commands: Vec::new(),
@@ -66,6 +67,7 @@ fn machine(n: u8) -> Machine {
         ca_directories: Vec::new(),
         resolv_conf: None,
         kubelet_extra_args: Vec::new(),
+        kubelet_patches: Vec::new(),
         bind_port: 6443,
     }
 }

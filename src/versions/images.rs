@@ -1,6 +1,6 @@
 //! Names of images (kubeadm `app/images`).
 
-use super::{Release, UnsupportedVersion, release};
+use super::{KubeletRelease, Release, UnsupportedVersion, kubelet_release, release};
 use crate::domain::{ControlPlane, KubeVersion};
 
 /// kubeadm's default `imageRepository`.
@@ -49,8 +49,8 @@ pub fn core_dns_image(
 }
 
 /// `<repository>/pause:<tag>`, the sandbox image of the container runtime.
-pub fn pause_image(repository: &str, release: &Release) -> String {
-    format!("{repository}/pause:{}", release.pause_tag)
+pub fn pause_image(repository: &str, kubelet: &KubeletRelease) -> String {
+    format!("{repository}/pause:{}", kubelet.pause_tag)
 }
 
 /// The image of a component of this control plane.
@@ -58,9 +58,9 @@ pub fn image(
     control_plane: &ControlPlane,
     component: Component,
 ) -> Result<String, UnsupportedVersion> {
-    let release = release(control_plane.version)?;
+    let version = control_plane.version;
     let repository = control_plane.image_repository.as_str();
-    let kubernetes = |name| kubernetes_image(repository, name, control_plane.version);
+    let kubernetes = |name| kubernetes_image(repository, name, version);
     Ok(match component {
         Component::ApiServer => kubernetes("kube-apiserver"),
         Component::ControllerManager => kubernetes("kube-controller-manager"),
@@ -70,9 +70,9 @@ pub fn image(
             repository,
             control_plane.core_dns.image_repository.as_deref(),
             control_plane.core_dns.image_tag.as_deref(),
-            release,
+            release(version)?,
         ),
-        Component::Pause => pause_image(repository, release),
+        Component::Pause => pause_image(repository, kubelet_release(version)?),
     })
 }
 

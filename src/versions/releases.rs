@@ -12,8 +12,17 @@ pub struct Release {
     pub etcd_tag: &'static str,
     /// Tag of the CoreDNS image (kubeadm `CoreDNSVersion`).
     pub core_dns_tag: &'static str,
+}
+
+/// What a kubelet of one minor release is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KubeletRelease {
+    minor: u32,
     /// Tag of the pause image (kubeadm `PauseVersion`).
     pub pause_tag: &'static str,
+    /// It is told the pause image by `--pod-infra-container-image`: until 1.34; 1.35 does not know
+    /// the flag and would not start.
+    pub pause_flag: bool,
 }
 
 impl Release {
@@ -39,9 +48,32 @@ const ROWS: &[Row] = &[Row {
     release: Release {
         etcd_tag: "3.7.0-0",
         core_dns_tag: "v1.14.6",
-        pause_tag: "3.10.2",
     },
 }];
+
+/// Kubelets by minor, ascending: those of the control planes' releases, and up to three older.
+const KUBELETS: &[KubeletRelease] = &[
+    KubeletRelease {
+        minor: 34,
+        pause_tag: "3.10.1",
+        pause_flag: true,
+    },
+    KubeletRelease {
+        minor: 35,
+        pause_tag: "3.10.1",
+        pause_flag: false,
+    },
+    KubeletRelease {
+        minor: 36,
+        pause_tag: "3.10.2",
+        pause_flag: false,
+    },
+    KubeletRelease {
+        minor: 37,
+        pause_tag: "3.10.2",
+        pause_flag: false,
+    },
+];
 
 /// A Kubernetes version that this build of Seedbed does not know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,28 +95,44 @@ pub fn release(version: KubeVersion) -> Result<&'static Release, UnsupportedVers
         .map(|row| &row.release)
         .ok_or_else(|| UnsupportedVersion {
             version,
-            supported: supported_text(),
+            supported: text(supported_minors()),
         })
 }
 
-/// Minors of Kubernetes 1 that can be rendered, ascending.
+/// What a kubelet of this version is given, on a machine of a node pool or of a control plane.
+pub fn kubelet_release(
+    version: KubeVersion,
+) -> Result<&'static KubeletRelease, UnsupportedVersion> {
+    let mut kubelets = KUBELETS.iter();
+    kubelets
+        .find(|kubelet| version.major == 1 && version.minor == kubelet.minor)
+        .ok_or_else(|| UnsupportedVersion {
+            version,
+            supported: text(kubelet_minors()),
+        })
+}
+
+/// Minors of Kubernetes 1 that a control plane can be rendered for, ascending.
 pub fn supported_minors() -> Vec<u32> {
     let mut minors: Vec<u32> = ROWS.iter().map(|row| row.minor).collect();
     minors.dedup();
     minors
 }
 
-/// The newest release that can be rendered, for what no Kubernetes version decides.
-pub fn newest() -> Option<&'static Release> {
-    ROWS.last().map(|row| &row.release)
+/// The newest kubelet that can be rendered for, where no Kubernetes version decides.
+pub fn newest_kubelet() -> Option<&'static KubeletRelease> {
+    KUBELETS.last()
 }
 
-fn supported_text() -> String {
-    supported_minors()
-        .into_iter()
-        .fold(String::new(), |mut text, minor| {
-            let comma = if text.is_empty() { "" } else { ", " };
-            let _ = write!(text, "{comma}v1.{minor}.x");
-            text
-        })
+/// Minors of Kubernetes 1 that a kubelet can be rendered for, ascending.
+pub fn kubelet_minors() -> Vec<u32> {
+    KUBELETS.iter().map(|kubelet| kubelet.minor).collect()
+}
+
+fn text(minors: Vec<u32>) -> String {
+    minors.into_iter().fold(String::new(), |mut text, minor| {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}v1.{minor}.x");
+        text
+    })
 }

@@ -12,7 +12,6 @@ fn every_patch_of_a_supported_minor_has_tags() {
         assert_eq!(release.etcd_tag, "3.7.0-0");
         assert_eq!(release.etcd_version(), "3.7.0");
         assert_eq!(release.core_dns_tag, "v1.14.6");
-        assert_eq!(release.pause_tag, "3.10.2");
     }
 }
 
@@ -68,7 +67,37 @@ fn other_images_follow_the_repository() {
         "example.net/k8s/etcd:3.7.3-0"
     );
     assert_eq!(
-        pause_image(DEFAULT_REPOSITORY, release),
+        pause_image(
+            DEFAULT_REPOSITORY,
+            kubelet_release(version("v1.37.1")).unwrap()
+        ),
         "registry.k8s.io/pause:3.10.2"
+    );
+}
+
+/// kubeadm `PauseVersion` and `GetKubeletFlags` (`phases/kubelet/flags.go`) of each minor.
+#[test]
+fn kubelets_may_be_three_minors_older() {
+    for (text, pause_tag, pause_flag) in [
+        ("v1.34.0", "3.10.1", true),
+        ("v1.34.4", "3.10.1", true),
+        ("v1.35.4", "3.10.1", false),
+        ("v1.36.1", "3.10.2", false),
+        ("v1.37.1", "3.10.2", false),
+    ] {
+        let kubelet = kubelet_release(version(text)).unwrap();
+        assert_eq!(
+            (kubelet.pause_tag, kubelet.pause_flag),
+            (pause_tag, pause_flag),
+            "{text}"
+        );
+    }
+    assert_eq!(kubelet_minors(), [34, 35, 36, 37]);
+    let newest = supported_minors().into_iter().max();
+    assert_eq!(kubelet_minors().into_iter().max(), newest);
+    let error = kubelet_release(version("v1.33.9")).unwrap_err().to_string();
+    assert!(
+        error.contains("v1.34.x, v1.35.x, v1.36.x, v1.37.x"),
+        "{error}"
     );
 }

@@ -289,5 +289,7 @@ pub const CASES: &[Case] = &[
     case("np", "create", "a reference into another namespace", r#"{"spec.controlPlaneRef.name": "other/prod"}"#, "spec.controlPlaneRef.name & in the same namespace"),
     case("np", "full", "another control plane", r#"{"spec.controlPlaneRef.name": "other"}"#, "spec.controlPlaneRef & cannot be changed"),
     case("np", "create", "a machine twice", r#"{"spec.machines.0.name": "w-2"}"#, "spec.machines[1] & Duplicate value"),
+    case("np", "create", "an older kubelet", r#"{"spec.version": "v1.34.4"}"#, ""),
+    case("np", "create", "a kubelet too old", r#"{"spec.version": "v1.33.9"}"#, "spec.version & v1.34.x, v1.35.x, v1.36.x, v1.37.x"),
     case("np", "create", "a patch of the API server", r#"{"spec.patches": [{"target": "kube-apiserver", "patch": "{}"}]}"#, "spec.patches & must be kubeletconfiguration"),
 ];

@@ -111,7 +111,12 @@ async fn refused(field: &Field<'_>, cases: Vec<Case>) -> Result<()> {
         };
         sent.push((case.ask.send(&client).await?, case.reason));
     }
-    for (name, wanted) in &sent {
+    told(field, &sent).await
+}
+
+/// Every one of these requests is denied for its reason, and that was told in the seed.
+pub async fn told(field: &Field<'_>, sent: &[(String, &str)]) -> Result<()> {
+    for (name, wanted) in sent {
         let Answer::Denied { reason, message } = answer(field, name).await? else {
             anyhow::bail!("{name} was granted and should be refused for {wanted}");
         };

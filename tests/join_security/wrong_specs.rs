@@ -51,10 +51,14 @@ fn wrong_specs_are_told_and_nothing_is_half_made() {
                 "spec.machines[cp-1].name: \"cp-1\" is a machine of ControlPlane \"prod\"",
             ),
             (
-                "ignition",
-                json!({"machines": [{"name": "c-1"}], "machineConfig": {"format": "Ignition"}}),
-                "NotYetSupported",
-                "use CloudConfig instead of Ignition",
+                "older",
+                json!({"machines": [{"name": "c-1"}], "version": "v1.34.4", "patches": [{
+                    "target": "kubeletconfiguration",
+                    "type": "JSON",
+                    "patch": "[{op: remove, path: /absent}]",
+                }]}),
+                "InvalidSpec",
+                "spec.patches[0]: cannot be applied to the kubelet's configuration",
             ),
             (
                 "lacking",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
-use seedbed::crd::KeyAlgorithm;
+use seedbed::crd::{KeyAlgorithm, MachineConfigFormat};
 use seedbed::domain::{
     ApiServer, CaKeyPlacement, Component, ControlPlane, CoreDns, Etcd, EtcdMembers, HostPort,
     KubeProxy, Kubelet, Machine, Profile,
@@ -49,6 +49,7 @@ pub fn control_plane() -> ControlPlane {
         ca_keys_on_nodes: CaKeyPlacement::ClusterCa,
         profile: Profile::Standard,
         image_repository: "registry.k8s.io".to_owned(),
+        user_data_format: MachineConfigFormat::CloudConfig,
         files: Vec::new(),
         pre_commands: Vec::new(),
         post_commands: Vec::new(),
@@ -77,6 +78,7 @@ fn machine(n: u8) -> Machine {
         ca_directories: Vec::new(),
         resolv_conf: None,
         kubelet_extra_args: Vec::new(),
+        kubelet_patches: Vec::new(),
         bind_port: 6443,
     }
 }

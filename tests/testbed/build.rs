@@ -14,6 +14,9 @@ pub enum Component {
     /// kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy, kubelet, kubeadm and
     /// kubectl: names for one multi-call binary, `kubernetes`.
     Kubernetes,
+    /// kubeadm of the oldest minor that a kubelet may have beside that control plane.
+    #[value(name = "kubeadm-1.34")]
+    Kubeadm134,
     /// etcd, etcdctl, etcdutl.
     Etcd,
     /// The same of the minor before: what older Kubernetes releases run.
@@ -25,6 +28,8 @@ pub enum Component {
     Coredns,
     /// helm.
     Helm,
+    /// ignition-validate.
+    Ignition,
 }
 
 /// The names under which the `kubernetes` binary is called.
@@ -40,12 +45,14 @@ pub const KUBERNETES_NAMES: [&str; 7] = [
 
 impl Component {
     /// All of them, the quickest build first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
+        Self::Ignition,
         Self::Etcd,
         Self::Etcd36,
         Self::Containerd,
         Self::Helm,
         Self::Coredns,
+        Self::Kubeadm134,
         Self::Kubernetes,
     ];
 
@@ -53,22 +60,25 @@ impl Component {
     pub fn name(self) -> &'static str {
         match self {
             Self::Kubernetes => "kubernetes",
+            Self::Kubeadm134 => "kubeadm-1.34",
             Self::Etcd => "etcd",
             Self::Etcd36 => "etcd-3.6",
             Self::Containerd => "containerd",
             Self::Coredns => "coredns",
             Self::Helm => "helm",
+            Self::Ignition => "ignition",
         }
     }
 
     /// The module whose required version is the version of the component.
     fn module(self) -> &'static str {
         match self {
-            Self::Kubernetes => "k8s.io/kubernetes",
+            Self::Kubernetes | Self::Kubeadm134 => "k8s.io/kubernetes",
             Self::Etcd | Self::Etcd36 => "go.etcd.io/etcd/server/v3",
             Self::Containerd => "github.com/containerd/containerd/v2",
             Self::Coredns => "github.com/coredns/coredns",
             Self::Helm => "helm.sh/helm/v4",
+            Self::Ignition => "github.com/coreos/ignition/v2",
         }
     }
 
@@ -76,6 +86,7 @@ impl Component {
     fn binaries(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Kubernetes => &[("kubernetes", ".")],
+            Self::Kubeadm134 => &[("kubeadm", "k8s.io/kubernetes/cmd/kubeadm")],
             Self::Etcd | Self::Etcd36 => &[
                 ("etcd", "go.etcd.io/etcd/server/v3"),
                 ("etcdctl", "go.etcd.io/etcd/etcdctl/v3"),
@@ -94,6 +105,10 @@ impl Component {
             ],
             Self::Coredns => &[("coredns", "github.com/coredns/coredns")],
             Self::Helm => &[("helm", "helm.sh/helm/v4/cmd/helm")],
+            Self::Ignition => &[(
+                "ignition-validate",
+                "github.com/coreos/ignition/v2/validate",
+            )],
         }
     }
 
@@ -130,7 +145,7 @@ impl Component {
         };
         let release = format!("v{version}");
         match self {
-            Self::Kubernetes => {
+            Self::Kubernetes | Self::Kubeadm134 => {
                 let mut numbers = version.split('.');
                 let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
                     bail!("Kubernetes version {version:?} has no minor");
@@ -148,7 +163,7 @@ impl Component {
                 );
             }
             Self::Helm => set("helm.sh/helm/v4/internal/version.version", &release),
-            Self::Etcd | Self::Etcd36 | Self::Coredns => {}
+            Self::Etcd | Self::Etcd36 | Self::Coredns | Self::Ignition => {}
         }
         Ok(flags)
     }

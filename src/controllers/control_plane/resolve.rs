@@ -139,6 +139,7 @@ fn control_plane(
         ca_keys_on_nodes,
         profile,
         image_repository,
+        user_data_format: config.format,
         files: config.files,
         pre_commands: config.pre_commands,
         post_commands: config.post_commands,
@@ -203,18 +204,12 @@ fn ca_keys_on_nodes(
 
 /// Fields of the API whose capability comes later: refused in words rather than ignored.
 fn later_capabilities(checker: &mut Checker, spec: &crd::ControlPlaneSpec) {
-    let some = |list: Option<usize>| list.is_some_and(|length| length > 0);
-    if some(spec.patches.as_ref().map(Vec::len)) {
-        checker.not_yet("spec.patches", "remove the patches");
-    }
-    if some(spec.feature_gates.as_ref().map(Vec::len)) {
+    if spec
+        .feature_gates
+        .as_ref()
+        .is_some_and(|gates| !gates.is_empty())
+    {
         checker.not_yet("spec.featureGates", "remove the gates");
-    }
-    for machine in &spec.machines {
-        if some(machine.patches.as_ref().map(Vec::len)) {
-            let path = format!("spec.machines[{}].patches", machine.name);
-            checker.not_yet(path, "remove the patches");
-        }
     }
 }
 

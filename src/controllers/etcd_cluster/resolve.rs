@@ -56,14 +56,12 @@ fn cluster(
     let repository = spec.image_repository.as_deref();
     let repository = repository.unwrap_or(DEFAULT_REPOSITORY);
     let members = fields::etcd_members(checker, "spec", &members(spec), repository, tag.as_deref());
-    let inventory = fields::inventory(checker, &spec.machines, &[]);
+    let patches = fields::kubelet_patches(checker, "spec.patches", spec.patches.as_ref());
+    let inventory = fields::inventory(checker, &spec.machines, &[], &patches);
     only_etcd(checker, &spec.machines);
     let certificates = fields::certificates(checker, spec.certificates.as_ref());
     no_ca_keys(checker, spec.certificates.as_ref());
     let kubelet = fields::kubelet(checker, spec.kubelet.as_ref());
-    if spec.patches.as_ref().is_some_and(|all| !all.is_empty()) {
-        checker.not_yet("spec.patches", "remove the patches");
-    }
     let config = fields::machine_config(
         checker,
         "spec.machineConfig",
@@ -80,11 +78,12 @@ fn cluster(
         spares,
         members: members?,
         kubelet,
-        pause_image: versions::pause_image(repository, versions::newest()?),
+        pause_image: versions::pause_image(repository, versions::newest_kubelet()?),
         key_algorithm: certificates.key_algorithm,
         leaf_validity,
         ca_validity,
         certificates_dir: certificates.directory,
+        user_data_format: config.format,
         files: config.files,
         pre_commands: config.pre_commands,
         post_commands: config.post_commands,
@@ -144,10 +143,6 @@ fn only_etcd(checker: &mut Checker, machines: &[crd::Machine]) {
             let message = "does nothing on a machine that becomes no Node and runs no API server; \
                            remove it";
             checker.invalid(path, message);
-        }
-        if machine.patches.as_ref().is_some_and(|all| !all.is_empty()) {
-            let path = format!("spec.machines[{}].patches", machine.name);
-            checker.not_yet(path, "remove the patches");
         }
     }
 }

@@ -6,20 +6,21 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Taint;
 
 use super::{
-    Checker, absolute_path, address, allowed_args, args, label_value, labels, machine_name, show,
-    taints,
+    Checker, absolute_path, address, allowed_args, args, kubelet_patches, label_value, labels,
+    machine_name, show, taints,
 };
 use crate::crd;
 use crate::crd::rules::LISTENING_PORTS;
-use crate::domain::{Machine, dns_subdomain};
+use crate::domain::{KubeletPatch, Machine, dns_subdomain};
 use crate::manifests::ArgOwner;
 
 /// Checks every machine; the ones that parsed, in order. `inherited` are the taints of a machine that
-/// has none of its own.
+/// has none of its own; its own `patches` come after those of all.
 pub fn inventory(
     checker: &mut Checker,
     machines: &[crd::Machine],
     inherited: &[Taint],
+    patches: &[KubeletPatch],
 ) -> Vec<Machine> {
     let count = machines.len();
     if !(1..=64).contains(&count) {
@@ -29,7 +30,7 @@ pub fn inventory(
     unique(checker, machines);
     let machines = machines.iter();
     machines
-        .filter_map(|given| machine(checker, given, inherited))
+        .filter_map(|given| machine(checker, given, inherited, patches))
         .collect()
 }
 
@@ -126,7 +127,12 @@ fn unique(checker: &mut Checker, machines: &[crd::Machine]) {
     }
 }
 
-fn machine(checker: &mut Checker, given: &crd::Machine, inherited: &[Taint]) -> Option<Machine> {
+fn machine(
+    checker: &mut Checker,
+    given: &crd::Machine,
+    inherited: &[Taint],
+    patches: &[KubeletPatch],
+) -> Option<Machine> {
     let base = format!("spec.machines[{}]", given.name);
     let at = |field: &str| format!("{base}.{field}");
     let name = machine_name(checker, &at("name"), &given.name);
@@ -172,6 +178,7 @@ fn machine(checker: &mut Checker, given: &crd::Machine, inherited: &[Taint]) -> 
     );
     let owner = ArgOwner::Kubelet;
     allowed_args(checker, &at("kubeletExtraArgs"), owner, &kubelet_extra_args);
+    let own = kubelet_patches(checker, &at("patches"), given.patches.as_ref());
     Some(Machine {
         name: name?,
         address: address?,
@@ -183,6 +190,7 @@ fn machine(checker: &mut Checker, given: &crd::Machine, inherited: &[Taint]) -> 
         ca_directories,
         resolv_conf: given.resolv_conf.clone(),
         kubelet_extra_args,
+        kubelet_patches: [patches, &own].concat(),
         bind_port: bind_port?,
     })
 }

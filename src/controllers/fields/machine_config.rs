@@ -44,6 +44,7 @@ pub type Contents = BTreeMap<ContentRef, Zeroizing<Vec<u8>>>;
 /// The machine config with its defaults applied and its contents read.
 #[derive(Debug)]
 pub struct MachineConfigFields {
+    pub format: MachineConfigFormat,
     pub files: Vec<UserFile>,
     pub pre_commands: Vec<String>,
     pub post_commands: Vec<String>,
@@ -86,15 +87,8 @@ pub fn machine_config(
     contents: &Contents,
 ) -> MachineConfigFields {
     let given = given.cloned().unwrap_or_default();
-    match given.format {
-        None => checker.note_default(&format!("{path}.format"), &"CloudConfig"),
-        Some(MachineConfigFormat::CloudConfig) => {}
-        Some(MachineConfigFormat::Ignition) => {
-            checker.not_yet(
-                format!("{path}.format"),
-                "use CloudConfig instead of Ignition",
-            );
-        }
+    if given.format.is_none() {
+        checker.note_default(&format!("{path}.format"), &"CloudConfig");
     }
     let budget_path = format!("{path}.sizeBudgetBytes");
     let budget = checker.or_default(
@@ -104,6 +98,7 @@ pub fn machine_config(
     );
     checker.within(&budget_path, budget, 4_096, 1_048_576);
     MachineConfigFields {
+        format: given.format.unwrap_or_default(),
         files: files(checker, &format!("{path}.files"), given.files, contents),
         pre_commands: commands(checker, &format!("{path}.preCommands"), given.pre_commands),
         post_commands: commands(

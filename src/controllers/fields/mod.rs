@@ -11,6 +11,7 @@ mod forbidden;
 mod inventory;
 mod machine;
 mod machine_config;
+mod patches;
 mod text;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use machine::{address, labels, machine_name, taints};
 pub use machine_config::{
     ContentKind, ContentRef, Contents, MachineConfigFields, content_references, machine_config,
 };
+pub use patches::kubelet_patches;
 pub use text::{
     absolute_path, directory, duration, image_repository, image_tag, label_value, lowercase_sans,
     object_name, sans, show,

@@ -150,11 +150,20 @@ impl Actor<'_> {
             .buffer_unordered(WRITES_AT_ONCE);
         let mut written = Vec::new();
         while let Some(secret) = answers.next().await {
-            written.push(secret?);
+            written.push(secret);
         }
         drop(answers);
+        let mut failed = None;
         for secret in written {
-            self.observed.secrets.insert(secret.name_any(), secret);
+            match secret {
+                Ok(secret) => {
+                    self.observed.secrets.insert(secret.name_any(), secret);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let api = self.secrets();
         for secret in purge {
@@ -257,6 +266,17 @@ fn seed_error(error: CallError) -> Error {
         },
         CallError::Deadline(limit) => Error::Deadline(limit),
     }
+}
+
+/// Whether the object is still there and shall stay, asked once more. The API server lets an object
+/// go that gets its first finalizer while it is being deleted.
+pub async fn is_still_wanted(object: &NodePoolObject, context: &Context) -> Result<bool, Error> {
+    let api: Api<NodePoolObject> = context.api(object);
+    let found = api.get_metadata_opt(&object.name_any()).await;
+    let found = found.map_err(Error::api("reading the pool again"))?;
+    Ok(found.is_some_and(|found| {
+        found.uid() == object.uid() && found.metadata.deletion_timestamp.is_none()
+    }))
 }
 
 /// Adds or takes away the finalizer, exactly on the object that was read.

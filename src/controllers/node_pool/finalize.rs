@@ -19,7 +19,7 @@ use crate::domain;
 use crate::kube_ext::events::EventSpec;
 
 /// Nothing is left to do for an object without our finalizer.
-const GONE: Duration = Duration::from_secs(3600);
+pub const GONE: Duration = Duration::from_secs(3600);
 
 /// Takes the machines out, then lets the object go.
 pub async fn finalize(
@@ -81,12 +81,12 @@ async fn take_out(
     turn: &mut Turn,
     context: &Context,
 ) -> Result<Progress, Error> {
-    let (ca, stored) = match ready_to_act(observed, pool, context).await? {
+    let ready = match ready_to_act(observed, pool, context).await? {
         Ok(ready) => ready,
         Err(progress) => return Ok(progress),
     };
-    match connect(observed, pool, &ca, turn, context).await? {
-        Ok(client) => carry_out(observed, pool, &ca, stored, client, context).await,
+    match connect(observed, pool, &ready.ca, turn, context).await? {
+        Ok(client) => carry_out(observed, pool, ready, client, context).await,
         Err(text) => Ok(Progress::Awaiting(Reason::AwaitingControlPlane, text)),
     }
 }

@@ -15,6 +15,7 @@ mod secrets;
 mod status;
 mod target;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ use crate::kube_ext::owner::{controller_reference, is_of_predecessor};
 use crate::pki::secret_names;
 use crate::pki::state::ca as read_ca;
 use crate::pki::{Ca, KeyPair};
-use crate::tokens::Stored;
+use crate::tokens::{SHARED, Stored};
 
 /// Batches in one reconcile: store, make, publish, answer, revoke, forget, and some to spare.
 const MOST_BATCHES: usize = 10;
@@ -62,11 +63,17 @@ pub async fn reconcile(
     };
     let progress = match ready_to_act(&observed, &pool, context).await? {
         Err(progress) => progress,
-        Ok((ca, stored)) => {
+        Ok(ready) => {
+            let first = object.finalizers().is_empty();
             act::set_finalizer(&object, true, context).await?;
-            match connect(&observed, &pool, &ca, turn, context).await? {
-                Err(text) => Progress::Awaiting(Reason::AwaitingControlPlane, text),
-                Ok(client) => carry_out(&mut observed, &pool, &ca, stored, client, context).await?,
+            let connected = connect(&observed, &pool, &ready.ca, turn, context).await?;
+            // What is made for a pool that is gone would be left behind.
+            if first && !act::is_still_wanted(&object, context).await? {
+                return Ok(finalize::GONE);
+            }
+            match connected {
+                Err(text) => unreachable_target(ready, text),
+                Ok(client) => carry_out(&mut observed, &pool, ready, client, context).await?,
             }
         }
     };
@@ -81,13 +88,29 @@ fn resolved(observed: &mut Observed) -> Result<domain::NodePool, Vec<Problem>> {
     resolve::resolve(&observed.object, &inputs)
 }
 
+/// What a pool acts with.
+struct Ready {
+    ca: KeyPair,
+    stored: Stored,
+    /// Slots whose Secret belongs to somebody else. Some slot has a token.
+    claimed: BTreeMap<String, Problem>,
+}
+
+fn unreachable_target(ready: Ready, text: String) -> Progress {
+    if ready.claimed.is_empty() {
+        Progress::Awaiting(Reason::AwaitingControlPlane, text)
+    } else {
+        Progress::Stalled(ready.claimed.into_values().collect())
+    }
+}
+
 /// The CA and the stored tokens, once nothing in the seed stands in the way; before anything is
 /// made.
 async fn ready_to_act(
     observed: &Observed,
     pool: &domain::NodePool,
     context: &Context,
-) -> Result<Result<(KeyPair, Stored), Progress>, Error> {
+) -> Result<Result<Ready, Progress>, Error> {
     let object = &*observed.object;
     let name = &pool.cluster.name;
     let control_plane = observed.control_plane.as_ref();
@@ -104,9 +127,13 @@ async fn ready_to_act(
         let waiting = Progress::Awaiting(Reason::AwaitingDeletion, text.to_owned());
         return Ok(Err(waiting));
     }
-    let problems = claimed_by_others(observed, pool, context).await?;
-    if !problems.is_empty() {
-        return Ok(Err(Progress::Stalled(problems)));
+    let claimed = claimed_by_others(observed, pool, context).await?;
+    let tokens = match stored(observed, pool) {
+        Ok(stored) => stored,
+        Err(problem) => return Ok(Err(Progress::Stalled(vec![problem]))),
+    };
+    if !claimed.is_empty() && tokens.0.is_empty() {
+        return Ok(Err(Progress::Stalled(claimed.into_values().collect())));
     }
     let secret = secret_names::ca(name, Ca::Cluster);
     let Some(data) = &observed.ca else {
@@ -124,10 +151,11 @@ async fn ready_to_act(
             return Ok(Err(Progress::Stalled(vec![problem])));
         }
     };
-    match stored(observed, pool) {
-        Ok(stored) => Ok(Ok((ca, stored))),
-        Err(problem) => Ok(Err(Progress::Stalled(vec![problem]))),
-    }
+    Ok(Ok(Ready {
+        ca,
+        stored: tokens,
+        claimed,
+    }))
 }
 
 /// The tokens that the seed remembers.
@@ -142,40 +170,44 @@ fn stored(observed: &Observed, pool: &domain::NodePool) -> Result<Stored, Proble
     })
 }
 
-/// Names that another pool, or the control plane, has already.
+/// Names that another pool, or the control plane, has already, by slot. A pool that goes away
+/// wants none.
 async fn claimed_by_others(
     observed: &Observed,
     pool: &domain::NodePool,
     context: &Context,
-) -> Result<Vec<Problem>, Error> {
+) -> Result<BTreeMap<String, Problem>, Error> {
+    if observed.object.metadata.deletion_timestamp.is_some() {
+        return Ok(BTreeMap::new());
+    }
     let cluster = &pool.cluster.name;
     let config = |machine: &str| super::names::worker_config(cluster, machine);
-    let mut wanted = vec![(
-        "metadata.name".to_owned(),
-        super::names::pool_tokens(cluster, &pool.name),
-    )];
+    let path = "metadata.name".to_owned();
+    let tokens = super::names::pool_tokens(cluster, &pool.name);
+    // The name of this one is no slot's.
+    let mut wanted = vec![(tokens.clone(), path.clone(), tokens)];
     match &pool.workers {
         domain::Workers::Open { .. } => {
-            wanted.push(("metadata.name".to_owned(), config(&pool.name)));
+            wanted.push((SHARED.to_owned(), path, config(&pool.name)));
         }
         domain::Workers::Listed(workers) => {
             let names = workers.iter().filter_map(|worker| worker.name.as_ref());
             wanted.extend(names.map(|name| {
                 let path = format!("spec.machines[{name}].name");
-                (path, config(name.as_str()))
+                (name.to_string(), path, config(name.as_str()))
             }));
         }
     }
-    wanted.retain(|(_, secret)| !observed.secrets.contains_key(secret));
-    let names = wanted.iter().map(|(_, secret)| secret.clone()).collect();
+    wanted.retain(|(_, _, secret)| !observed.secrets.contains_key(secret));
+    let names = wanted.iter().map(|(_, _, secret)| secret.clone()).collect();
     let occupied = observe::occupied(&observed.object, names, context).await?;
-    let problem = |(path, secret): (String, String)| {
+    let problem = |(slot, path, secret): (String, String, String)| {
         let owner = occupied.get(&secret)?;
         let text = format!(
             "Secret {secret} belongs to {owner}: one machine cannot be in two places; choose \
              another name, or take it out there"
         );
-        Some(problem(&path, ProblemReason::InvalidSpec, text))
+        Some((slot, problem(&path, ProblemReason::InvalidSpec, text)))
     };
     Ok(wanted.into_iter().filter_map(problem).collect())
 }
@@ -224,11 +256,15 @@ async fn connect(
 async fn carry_out(
     observed: &mut Observed,
     pool: &domain::NodePool,
-    ca: &KeyPair,
-    mut stored: Stored,
+    ready: Ready,
     client: kube::Client,
     context: &Context,
 ) -> Result<Progress, Error> {
+    let Ready {
+        ca,
+        mut stored,
+        mut claimed,
+    } = ready;
     let owner = controller_reference(&*observed.object)
         .ok_or_else(|| Error::Bug("the NodePool has no UID".to_owned()))?;
     let deleting = observed.object.metadata.deletion_timestamp.is_some();
@@ -245,6 +281,7 @@ async fn carry_out(
             ca_pem: &ca.certificate_pem,
             stored: &stored,
             target: &target,
+            claimed: &claimed,
             deleting,
             now,
         };
@@ -264,14 +301,10 @@ async fn carry_out(
                 match batch(other, &mut actor, &mut stored).await {
                     Ok(Ok(())) => continue,
                     Ok(Err(error)) => return Ok(target_failed(&error)),
-                    Err(Error::Occupied { secret, .. }) => {
-                        let text = format!(
-                            "Secret {secret} was made by somebody else just now; choose another \
-                             name for the pool or the machine"
-                        );
-                        let reason = ProblemReason::InvalidSpec;
-                        let problem = problem("metadata.name", reason, text);
-                        return Ok(Progress::Stalled(vec![problem]));
+                    // Somebody else was quicker: what was made for this slot is taken back.
+                    Err(Error::Occupied { .. }) => {
+                        claimed = claimed_by_others(observed, pool, context).await?;
+                        continue;
                     }
                     Err(error) => return Err(error),
                 }

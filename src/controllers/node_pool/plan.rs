@@ -81,6 +81,8 @@ pub struct Facts<'a> {
     pub ca_pem: &'a str,
     pub stored: &'a Stored,
     pub target: &'a Target,
+    /// Slots whose Secret belongs to somebody else, with what to say.
+    pub claimed: &'a BTreeMap<String, Problem>,
     /// The pool goes away: nothing is needed any more.
     pub deleting: bool,
     pub now: Timestamp,
@@ -89,9 +91,6 @@ pub struct Facts<'a> {
 /// Plans the next batch.
 pub fn plan(facts: &Facts<'_>) -> Next {
     let members = Members::of(facts);
-    if !members.problems.is_empty() {
-        return Next::Stalled(members.problems);
-    }
     let published = facts.published();
     let undecided = facts.target.requests.iter();
     let undecided: BTreeSet<String> = undecided.map(|request| request.uid.clone()).collect();
@@ -110,7 +109,14 @@ pub fn plan(facts: &Facts<'_>) -> Next {
         revoke,
         forget,
     } = tokens::plan(&token_facts);
+    if !members.problems.is_empty() {
+        return without_stray_tokens(members.problems, ensure, revoke, forget);
+    }
     let Decision { granted, answers } = answers::decide(facts, &members);
+    let problems = unwritable(facts, &renew);
+    if !problems.is_empty() {
+        return Next::Stalled(problems);
+    }
     if !renew.is_empty() || !granted.is_empty() {
         return Next::Store(Change { renew, granted });
     }
@@ -142,6 +148,31 @@ pub fn plan(facts: &Facts<'_>) -> Next {
         expiries: expiries.collect(),
         next_due: tokens::next_due(&token_facts),
     })
+}
+
+/// A name that turned out to be another's had a token already if both took it at the same time: it
+/// goes before a person is called. The other machines' tokens stay alive.
+fn without_stray_tokens(
+    problems: Vec<Problem>,
+    ensure: Vec<Ensure>,
+    revoke: Vec<String>,
+    forget: Option<Stored>,
+) -> Next {
+    match forget {
+        _ if !ensure.is_empty() => Next::Ensure(ensure),
+        _ if !revoke.is_empty() => Next::Revoke(revoke),
+        Some(forget) => Next::Forget(forget),
+        None => Next::Stalled(problems),
+    }
+}
+
+/// What keeps machine configs from being written, before there are tokens for them.
+fn unwritable(facts: &Facts<'_>, renew: &BTreeMap<String, Renewal>) -> Vec<Problem> {
+    let first = renew.iter();
+    let first = first.filter(|(_, renewal)| **renewal == Renewal::First);
+    first
+        .filter_map(|(slot, _)| render(facts, slot, None).err())
+        .collect()
 }
 
 impl Facts<'_> {

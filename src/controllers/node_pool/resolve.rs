@@ -82,9 +82,6 @@ fn node_pool(
         spec,
         cluster.as_ref().map(|(cluster, _)| cluster),
     );
-    if spec.patches.as_ref().is_some_and(|all| !all.is_empty()) {
-        checker.not_yet("spec.patches", "remove the patches");
-    }
     let ttl = spec.token.as_ref().and_then(|token| token.ttl.clone());
     let ttl = checker.or_default("spec.token.ttl", ttl, names::TOKEN_TTL.to_owned());
     let ttl = fields::duration(checker, "spec.token.ttl", &ttl, TTL.0, TTL.1);
@@ -109,6 +106,7 @@ fn node_pool(
             .config
             .insert("serverTLSBootstrap".to_owned(), on);
     }
+    cluster.user_data_format = config.format;
     cluster.files = config.files;
     cluster.pre_commands = config.pre_commands;
     cluster.post_commands = config.post_commands;

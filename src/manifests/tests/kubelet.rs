@@ -1,6 +1,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::crd::PatchType;
+use crate::domain::{KubeletPatch, PatchChange};
 
 fn flags(control_plane: &ControlPlane) -> String {
     texts(control_plane)["/var/lib/kubelet/kubeadm-flags.env"].clone()
@@ -107,4 +109,61 @@ fn dns_is_the_tenth_service_address() {
         error.contains("serviceCIDRs") && error.contains("10.96.0.0/29"),
         "{error}"
     );
+}
+
+fn patched(kind: PatchType, text: &str) -> Result<Value, String> {
+    let mut control_plane = control_plane(1);
+    let changes = PatchChange::parse(kind, text).unwrap().into_iter();
+    let path = "spec.patches[0]".to_owned();
+    let with_path = |change| KubeletPatch {
+        path: path.clone(),
+        change,
+    };
+    control_plane.machines[0].kubelet_patches = changes.map(with_path).collect();
+    let host = (&control_plane.machines[0]).into();
+    let file = crate::manifests::kubelet::config_file(&control_plane, host)
+        .map_err(|error| error.to_string())?;
+    Ok(serde_saphyr::from_str(&file).unwrap())
+}
+
+#[test]
+fn patches_are_applied_before_the_instance_configuration() {
+    let text = "{maxPods: 7, containerRuntimeEndpoint: x, resolvConf: /etc/own}";
+    let found = patched(PatchType::Strategic, text).unwrap();
+    assert_eq!(found["maxPods"], 7);
+    assert_eq!(found["resolvConf"], "/etc/own");
+    assert_eq!(
+        found["containerRuntimeEndpoint"],
+        "unix:///run/containerd/containerd.sock"
+    );
+}
+
+#[test]
+fn a_patch_that_does_not_fit_is_named() {
+    for (kind, text, wanted) in [
+        (PatchType::Json, "[{op: remove, path: /absent}]", "/absent"),
+        (
+            PatchType::Json,
+            "[{op: replace, path: '', value: 1}]",
+            "the result is no KubeletConfiguration",
+        ),
+        (
+            PatchType::Merge,
+            "{kind: Pod}",
+            "the result is no KubeletConfiguration",
+        ),
+        (
+            PatchType::Strategic,
+            "{$patch: delete}",
+            "the result is no KubeletConfiguration",
+        ),
+    ] {
+        let error = patched(kind, text).unwrap_err();
+        let start = "spec.patches[0]: cannot be applied to the kubelet's configuration: ";
+        assert!(
+            error.starts_with(start) && error.contains(wanted),
+            "{error}"
+        );
+        assert!(error.ends_with("; correct or remove it"), "{error}");
+    }
 }

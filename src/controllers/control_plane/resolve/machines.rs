@@ -22,7 +22,8 @@ pub fn inventory(checker: &mut Checker, spec: &ControlPlaneSpec) -> Vec<Machine>
             }]
         }
     };
-    fields::inventory(checker, &spec.machines, &taints)
+    let patches = fields::kubelet_patches(checker, "spec.patches", spec.patches.as_ref());
+    fields::inventory(checker, &spec.machines, &taints, &patches)
 }
 
 /// Indices of the machines that serve when none has served yet.

@@ -126,11 +126,16 @@ fn every_wrong_value_is_named() {
             "spec.certificates.caKeysOnNodes",
             wrong,
         ),
-        ("/spec/patches", patch.clone(), "spec.patches", later),
+        (
+            "/spec/patches",
+            patch.clone(),
+            "spec.patches[0].target",
+            later,
+        ),
         (
             "/spec/machines/0/patches",
             patch,
-            "spec.machines[etcd-1].patches",
+            "spec.machines[etcd-1].patches[0].target",
             later,
         ),
         (

@@ -48,8 +48,12 @@ impl<'a> Members<'a> {
                 members.leaving.insert(name, node);
             }
         }
-        let missing = |name: &&str| !members.joined.contains_key(*name);
-        members.needed = if open {
+        members.problems.extend(facts.claimed.values().cloned());
+        let missing =
+            |name: &&str| !members.joined.contains_key(*name) && !facts.claimed.contains_key(*name);
+        members.needed = if open && facts.claimed.contains_key(SHARED) {
+            BTreeSet::new()
+        } else if open {
             BTreeSet::from([SHARED.to_owned()])
         } else {
             wanted

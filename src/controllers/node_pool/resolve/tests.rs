@@ -145,11 +145,6 @@ fn what_is_wrong_is_said_with_the_field_and_the_fix() {
             "spec.machines: list the machines (spec.machines), or say how many Nodes may join by \
              themselves (spec.maxNodes); give one of the two",
         ),
-        (
-            json!({"machines": one, "machineConfig": {"format": "Ignition"}}),
-            "spec.machineConfig.format: is not supported by this release of Seedbed yet; use \
-             CloudConfig instead of Ignition",
-        ),
     ] {
         assert_eq!(first_problem(spec), expected);
     }
@@ -183,4 +178,90 @@ fn kubelets_follow_a_control_plane_only_when_all_of_it_runs_the_version() {
     assert_eq!(found.cluster.version.to_string(), "v1.37.1");
     let early = json!({"maxNodes": 3, "version": "v1.37.3"});
     assert!(resolve(&pool(early), &inputs()).is_err());
+}
+
+#[test]
+fn kubelets_may_be_three_minors_older_and_no_more() {
+    for version in ["v1.34.4", "v1.35.0", "v1.36.9", "v1.37.0"] {
+        let found = resolved(json!({"maxNodes": 3, "version": version})).unwrap();
+        assert_eq!(found.cluster.version.to_string(), version);
+    }
+}
+
+#[test]
+fn a_pools_patches_precede_a_machines_own() {
+    let patch = |text: &str| json!({"target": "kubeletconfiguration", "patch": text});
+    let found = resolved(json!({
+        "machines": [{"name": "w-1", "patches": [patch("a: 3")]}, {"name": "w-2"}],
+        "patches": [patch("a: 1\n---\na: 2\n")],
+    }))
+    .unwrap();
+    let Workers::Listed(workers) = &found.workers else {
+        panic!("listed");
+    };
+    let paths = |worker: &domain::Worker| -> Vec<String> {
+        let patches = worker.kubelet_patches.iter();
+        patches.map(|patch| patch.path.clone()).collect()
+    };
+    let own = "spec.machines[w-1].patches[0]";
+    assert_eq!(
+        paths(&workers[0]),
+        ["spec.patches[0]", "spec.patches[0]", own]
+    );
+    assert_eq!(paths(&workers[1]), ["spec.patches[0]", "spec.patches[0]"]);
+}
+
+#[test]
+fn wrong_patches_are_named_with_the_fix() {
+    for (kind, text, wanted) in [
+        (
+            "Strategic",
+            "[1]",
+            "is not a mapping, but a patch of type Strategic names",
+        ),
+        (
+            "Merge",
+            "text",
+            "is not a mapping, but a patch of type Merge names",
+        ),
+        ("Merge", "a: [", "is neither YAML nor JSON: "),
+        (
+            "Strategic",
+            "# nothing\n---\n",
+            "has no document; write a patch or remove the entry",
+        ),
+        ("JSON", "a: 1", "is not a list of operations (RFC 6902): "),
+        (
+            "JSON",
+            "[{op: destroy, path: /a}]",
+            "is not a list of operations (RFC 6902): ",
+        ),
+        (
+            "JSON",
+            "[{op: add, path: a, value: 1}]",
+            "is not a list of operations (RFC 6902): ",
+        ),
+        (
+            "Strategic",
+            "a: {$retainKeys: [b]}",
+            "uses the directive \"$retainKeys\", and KubeletConfiguration has only use for",
+        ),
+        (
+            "Strategic",
+            "{$patch: merge}",
+            "uses the directive \"$patch: merge\"",
+        ),
+    ] {
+        let patch = json!({"target": "kubeletconfiguration", "type": kind, "patch": text});
+        let spec = json!({"machines": [{"name": "w-1", "patches": [patch]}]});
+        let found = first_problem(spec);
+        let wanted = format!("spec.machines[w-1].patches[0].patch: {wanted}");
+        assert!(found.starts_with(&wanted), "{found}");
+    }
+    let other = json!({"maxNodes": 1, "patches": [{"target": "etcd", "patch": "a: 1"}]});
+    assert_eq!(
+        first_problem(other),
+        "spec.patches[0].target: is not supported by this release of Seedbed yet; remove the patch \
+         of \"etcd\", only kubeletconfiguration can be patched"
+    );
 }

@@ -3,7 +3,7 @@
 use crate::controllers::fields::Checker;
 use crate::crd::NodePoolSpec;
 use crate::domain::KubeVersion;
-use crate::versions::release;
+use crate::versions::kubelet_release;
 
 /// How many minor releases a kubelet may be older than the API server.
 const OLDEST: u32 = 3;
@@ -42,6 +42,6 @@ pub fn kubelet(
         checker.invalid(path, message);
         return None;
     }
-    checker.take(path, release(version))?;
+    checker.take(path, kubelet_release(version))?;
     Some(version)
 }

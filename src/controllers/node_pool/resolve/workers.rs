@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 use crate::controllers::fields::{self, Checker, show};
 use crate::crd::{self, NodePoolSpec, rules};
-use crate::domain::{ControlPlane, NodeName, Worker, Workers, dns_subdomain};
+use crate::domain::{ControlPlane, KubeletPatch, NodeName, Worker, Workers, dns_subdomain};
 use crate::manifests::ArgOwner;
 
 const CRI_SOCKET: &str = "unix:///run/containerd/containerd.sock";
@@ -24,7 +24,11 @@ pub fn workers(
     own_labels(checker, "spec.labels", &labels);
     let taints = spec.taints.clone().unwrap_or_default();
     let taints = fields::taints(checker, "spec.taints", &taints);
-    let inherited = (labels, taints);
+    let inherited = Inherited {
+        labels,
+        taints,
+        patches: fields::kubelet_patches(checker, "spec.patches", spec.patches.as_ref()),
+    };
     match (&spec.machines, spec.max_nodes) {
         (Some(machines), None) => listed(checker, machines, spec.replicas, inherited, cluster),
         (None, Some(max_nodes)) => {
@@ -39,10 +43,11 @@ pub fn workers(
                     name: None,
                     hostname: None,
                     cri_socket: CRI_SOCKET.to_owned(),
-                    labels: inherited.0,
-                    taints: inherited.1,
+                    labels: inherited.labels,
+                    taints: inherited.taints,
                     resolv_conf: None,
                     kubelet_extra_args: Vec::new(),
+                    kubelet_patches: inherited.patches,
                 },
                 max_nodes: usize::try_from(max_nodes).unwrap_or_default(),
             })
@@ -56,7 +61,12 @@ pub fn workers(
     }
 }
 
-type Inherited = (BTreeMap<String, String>, Vec<Taint>);
+/// What every machine has from its pool.
+struct Inherited {
+    labels: BTreeMap<String, String>,
+    taints: Vec<Taint>,
+    patches: Vec<KubeletPatch>,
+}
 
 fn listed(
     checker: &mut Checker,
@@ -136,7 +146,7 @@ fn worker(
     if let Some(path) = &given.resolv_conf {
         fields::absolute_path(checker, &at("resolvConf"), path);
     }
-    let mut labels = inherited.0.clone();
+    let mut labels = inherited.labels.clone();
     let own = fields::labels(checker, &at("labels"), given.labels.as_ref());
     own_labels(checker, &at("labels"), &own);
     labels.extend(own);
@@ -146,14 +156,14 @@ fn worker(
     }
     let taints = match &given.taints {
         Some(own) => fields::taints(checker, &at("taints"), own),
-        None => inherited.1.clone(),
+        None => inherited.taints.clone(),
     };
     let path = at("kubeletExtraArgs");
     let kubelet_extra_args = fields::args(checker, &path, given.kubelet_extra_args.as_ref());
     fields::allowed_args(checker, &path, ArgOwner::Kubelet, &kubelet_extra_args);
-    if given.patches.as_ref().is_some_and(|all| !all.is_empty()) {
-        checker.not_yet(at("patches"), "remove the patches");
-    }
+    let mut kubelet_patches = inherited.patches.clone();
+    let own = fields::kubelet_patches(checker, &at("patches"), given.patches.as_ref());
+    kubelet_patches.extend(own);
     Some(Worker {
         name: Some(name?),
         hostname: given.hostname.clone(),
@@ -162,6 +172,7 @@ fn worker(
         taints,
         resolv_conf: given.resolv_conf.clone(),
         kubelet_extra_args,
+        kubelet_patches,
     })
 }
 
