@@ -80,8 +80,16 @@ pub async fn active_peers(
     join_all(asked).await.into_iter().flatten().collect()
 }
 
+/// Which of these machines answer, by name.
+pub async fn machines(asked: &[Machine]) -> BTreeMap<String, bool> {
+    let answers = asked
+        .iter()
+        .map(|machine| async { (machine.name.clone(), answers(machine).await) });
+    join_all(answers).await.into_iter().collect()
+}
+
 /// Whether a machine's kubelet or API server accepts connections.
-pub async fn answers(machine: &Machine) -> bool {
+async fn answers(machine: &Machine) -> bool {
     let bind_port = machine.bind_port.and_then(|port| u16::try_from(port).ok());
     let ports = [KUBELET_PORT, bind_port.unwrap_or(6443)];
     let tries = ports.map(|port| async move {
