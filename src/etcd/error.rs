@@ -64,7 +64,8 @@ const TEXTS: &[(&str, EtcdErrorClass)] = &[
     ("leader changed", EtcdErrorClass::Retry),
     ("request timed out", EtcdErrorClass::Relist),
     ("too many requests", EtcdErrorClass::Retry),
-    ("server stopped", EtcdErrorClass::Retry),
+    // A member that is removed through itself answers so when it is done.
+    ("server stopped", EtcdErrorClass::Relist),
     ("too many learner members", EtcdErrorClass::Retry),
     ("member not found", EtcdErrorClass::Relist),
     ("member ID already exist", EtcdErrorClass::Relist),
@@ -139,6 +140,7 @@ mod tests {
                 "etcdserver: re-configuration failed due to not enough started members",
                 EtcdErrorClass::Abort,
             ),
+            ("etcdserver: server stopped", EtcdErrorClass::Relist),
             ("Timeout expired", EtcdErrorClass::Relist),
             ("transport error", EtcdErrorClass::Relist),
         ] {

@@ -4,6 +4,7 @@ mod list;
 mod loss;
 mod pause;
 mod progress;
+mod timers;
 
 use std::time::Duration;
 
@@ -256,3 +257,6 @@ fn slot_of<'a>(round: &'a Round<'_>, machine: Option<&String>) -> Option<&'a Rec
         .iter()
         .find(|slot| Some(&slot.machine) == machine)
 }
+
+#[cfg(test)]
+mod tests;

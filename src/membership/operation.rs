@@ -1,7 +1,7 @@
 //! What became of a recorded operation: the list decides, never an error (I13).
 
 use super::check::check;
-use super::facts::{Facts, Role};
+use super::facts::{Facts, Member, Role};
 use super::step::Step;
 use crate::domain::MemberId;
 
@@ -48,6 +48,20 @@ impl Operation {
         }
     }
 
+    /// The member that the call goes through: the leader, which alone can promote and hand over.
+    /// A removal never goes through its target, which may stop before it has answered; then any
+    /// other healthy voter takes it, and without one it is not made.
+    pub fn through<'a>(&self, facts: &'a Facts) -> Option<&'a Member> {
+        let target = match &self.step {
+            Step::Remove { id, .. } => Some(*id),
+            Step::AddLearner { .. } | Step::Promote { .. } | Step::MoveLeader { .. } => None,
+        };
+        let leader = facts.leader.filter(|leader| Some(*leader) != target);
+        let leader = leader.and_then(|leader| facts.member(leader));
+        let mut others = facts.voters();
+        leader.or_else(|| others.find(|voter| voter.healthy() && Some(voter.id) != target))
+    }
+
     /// Done, as the list shows it; `None` when it does not; an error when it never can.
     fn applied(&self, facts: &Facts) -> Result<Option<Outcome>, String> {
         let done = |is: bool| Ok(is.then_some(Outcome::Done(None)));
@@ -73,5 +87,69 @@ impl Operation {
             },
             Step::Remove { id, .. } => done(facts.member(*id).is_none()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::{Health, Progress};
+
+    fn voter(id: u64, health: Health) -> Member {
+        Member {
+            id: MemberId(id),
+            name: format!("m{id}"),
+            peer_url: format!("https://198.18.0.{id}:2380"),
+            role: Role::Voter,
+            started: true,
+            guarded: true,
+            machine: Some(format!("m{id}")),
+            failure_domain: None,
+            health,
+            loss: None,
+            leaving: None,
+            progress: Progress::CaughtUp,
+        }
+    }
+
+    fn removal(id: u64) -> Operation {
+        Operation {
+            step: Step::Remove {
+                id: MemberId(id),
+                machine: None,
+                why: String::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_removal_never_goes_through_its_target() {
+        let facts = Facts {
+            members: Some(vec![
+                voter(1, Health::Healthy),
+                voter(2, Health::Unconfirmed),
+                voter(3, Health::Healthy),
+            ]),
+            leader: Some(MemberId(1)),
+            ..Facts::default()
+        };
+        let through = |operation: &Operation| operation.through(&facts).map(|m| m.id.0);
+        assert_eq!(through(&removal(3)), Some(1), "the leader");
+        assert_eq!(through(&removal(1)), Some(3), "a healthy other");
+        let promotion = Operation {
+            step: Step::Promote {
+                id: MemberId(3),
+                machine: "m3".to_owned(),
+            },
+        };
+        assert_eq!(through(&promotion), Some(1));
+        let alone = Facts {
+            members: Some(vec![
+                voter(1, Health::Healthy),
+                voter(2, Health::Unconfirmed),
+            ]),
+            ..facts.clone()
+        };
+        assert_eq!(removal(1).through(&alone), None);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::fast::Fast;
 use super::operator::Operator;
-use super::state::{Disk, Kind, Machine, Power, State};
+use super::state::{Disk, Kind, Machine, Power, State, View};
 use super::world::{Event, Next, act, guard, late, quiet, renew, returned, starts};
 
 /// What happens to machines that are down.
@@ -133,6 +133,11 @@ impl Liveness {
             }
             if let Ok(after) = returned(*state, &before, machine) {
                 *state = after;
+            }
+            // In the end TCP gives up.
+            let row = state.at(machine);
+            if !row.linked() {
+                row.view = View::Down;
             }
         }
         for machine in 0..state.count {

@@ -382,6 +382,7 @@ fn observation(state: &State) -> u128 {
             (u128::from(machine.answers()), 1),
             (u128::from(lists), 1),
             (u128::from(machine.linked()), 1),
+            (u128::from(machine.seen()), 1),
             (u128::from(machine.machine_answers()), 1),
             (u128::from(machine.generation), 1),
             (u128::from(machine.late), 1),
@@ -444,7 +445,7 @@ pub fn facts(state: &State) -> Facts {
         .filter(|(_, row)| row.kind.listed())
         .map(|(machine, row)| ListedMember {
             id: id(machine, row.generation),
-            name: if row.kind.started() {
+            name: if row.kind.started() || row.kind.votes() {
                 machine_name(machine)
             } else {
                 String::new()
@@ -491,15 +492,15 @@ pub fn facts(state: &State) -> Facts {
         last_generation: LAST_GENERATION,
         last_loss_removal: None,
     };
-    let linked: BTreeSet<MemberId> = state
+    let seen: BTreeSet<MemberId> = state
         .all()
-        .filter(|(_, row)| row.linked())
+        .filter(|(_, row)| row.kind.listed() && row.seen())
         .map(|(machine, row)| id(machine, row.generation))
         .collect();
     let sees: BTreeMap<MemberId, BTreeSet<MemberId>> = state
         .all()
         .filter(|(_, row)| row.linked() && row.answers() && row.kind.votes())
-        .map(|(machine, row)| (id(machine, row.generation), linked.clone()))
+        .map(|(machine, row)| (id(machine, row.generation), seen.clone()))
         .collect();
     let machines = state
         .all()

@@ -91,7 +91,8 @@ pub enum Disk {
     Old,
 }
 
-/// The others' view of a voter's connection: up to 5 s behind the truth.
+/// The others' view of a voter's connection: 5 s behind when it is there, and minutes when it is
+/// not and nothing has closed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum View {
@@ -180,6 +181,11 @@ impl Machine {
     /// Its etcd runs and reaches the others.
     pub fn linked(&self) -> bool {
         self.runs() && !self.cut_from_peers
+    }
+
+    /// The others count it as connected.
+    pub fn seen(&self) -> bool {
+        self.linked() || self.view != View::Down
     }
 
     /// Its etcd answers the seed.

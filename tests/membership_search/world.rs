@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::etcd_rules::{self, Link, Row};
+use super::etcd_rules::{self, Link, Refusal, Row};
 use super::operator::{Bug, Mode, Operator, Verdict, id};
 use super::state::{Disk, Kind, Machine, Op, Power, State, View};
 use seedbed::membership::Invariant;
@@ -10,7 +10,7 @@ use seedbed::membership::Invariant;
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The others notice at once; or only after 5 s.
+    /// The others notice at once; or only when TCP gives up.
     Crash(u8, bool),
     Lose(u8),
     /// Imaged anew and booted with the config that is published at that moment.
@@ -30,6 +30,8 @@ pub enum Event {
     Timeout(u8),
     /// More than ten seconds without news.
     Quiet,
+    /// The others notice at last that a connection is dead.
+    Missed(u8),
     Size(u8),
     Leave(u8, bool),
     Record(Op),
@@ -95,7 +97,8 @@ pub fn successors(state: &State, operator: &mut Operator, next: &mut Vec<Next>) 
         repairs(state, machine, row, operator, next);
         specs(state, machine, row, next);
     }
-    if state.unsettled || state.blind || state.in_flight || !views_agree(state) {
+    let young = state.all().any(|(_, row)| row.view == View::Fresh);
+    if state.unsettled || state.blind || state.in_flight || young {
         next.push((Event::Quiet, Ok(quiet(*state))));
     }
     if state.specs > 0 {
@@ -203,6 +206,11 @@ fn repairs(state: &State, machine: u8, row: &Machine, operator: &Operator, next:
     if let Some(started) = starts(state, machine, row, operator) {
         next.push((Event::Start(machine), started));
     }
+    if row.view != View::Down && !row.linked() {
+        let mut after = *state;
+        after.at(machine).view = View::Down;
+        next.push((Event::Missed(machine), Ok(after)));
+    }
     if late(state, row) {
         let mut after = *state;
         after.at(machine).late = true;
@@ -298,22 +306,13 @@ fn elect(mut after: State, before: &State) -> State {
     after
 }
 
-fn true_view(row: &Machine) -> View {
-    if row.kind.votes() && row.linked() {
-        View::Steady
-    } else {
-        View::Down
-    }
-}
-
-fn views_agree(state: &State) -> bool {
-    state.all().all(|(_, row)| row.view == true_view(row))
-}
-
-/// Time passes: etcd's view is the truth again, the pause is over, calls are past their deadline.
+/// Time passes: connections are old, the pause is over, calls are past their deadline. A peer that
+/// fell silent without a word may be counted as connected for many minutes.
 pub fn quiet(mut state: State) -> State {
     for row in &mut state.machines {
-        row.view = true_view(row);
+        if row.view == View::Fresh {
+            row.view = View::Steady;
+        }
     }
     state.unsettled = false;
     state.blind = false;
@@ -356,7 +355,7 @@ pub fn act(state: &State, operator: &mut Operator, next: &mut Vec<Next>) {
 }
 
 /// The list shows it: the ledger knows it, the record goes.
-fn verified(mut state: State, op: Op) -> State {
+pub fn verified(mut state: State, op: Op) -> State {
     state.pending = None;
     state.in_flight = false;
     if let Op::Add(machine) = op {
@@ -383,9 +382,9 @@ fn known(state: State) -> Result<State, Bad> {
 }
 
 fn call(state: &State, op: Op, operator: &mut Operator, next: &mut Vec<Next>) {
-    let Some(asked) = state.leader else {
+    if state.leader.is_none() {
         return;
-    };
+    }
     // Only by name: whatever member the machine has now.
     let op = match op {
         Op::Remove(machine, _) if operator.bug == Some(Bug::ByName) => {
@@ -393,7 +392,14 @@ fn call(state: &State, op: Op, operator: &mut Operator, next: &mut Vec<Next>) {
         }
         op => op,
     };
-    if refused(state, op, asked) {
+    let to_leader = |from| state.leader == Some(from);
+    let Some(asked) = asked(state, op).filter(|_| match op {
+        Op::Move(from, _) => to_leader(from),
+        _ => true,
+    }) else {
+        return;
+    };
+    if answer(state, op, asked).is_err() {
         return;
     }
     let state = &State {
@@ -427,7 +433,9 @@ fn call(state: &State, op: Op, operator: &mut Operator, next: &mut Vec<Next>) {
     }
 }
 
-fn rows(state: &State) -> Vec<Row> {
+/// The members as `asked` sees them: its own connections are no older than it is.
+fn rows(state: &State, asked: u8) -> Vec<Row> {
+    let young = state.get(asked).view == View::Fresh;
     state
         .all()
         .filter(|(_, row)| row.kind.listed())
@@ -435,34 +443,49 @@ fn rows(state: &State) -> Vec<Row> {
             id: id(machine, row.generation).0,
             url: machine,
             learner: row.kind.learns(),
-            started: row.kind.started(),
+            // A founder has its name from the beginning.
+            started: row.kind.started() || row.kind.votes(),
             alive: row.linked(),
             link: match row.view {
                 View::Down => Link::Down,
-                View::Fresh => Link::Fresh,
-                View::Steady => Link::Steady,
+                View::Steady if !young => Link::Steady,
+                View::Fresh | View::Steady => Link::Fresh,
             },
             matches: row.kind.votes() || row.kind.caught_up(),
         })
         .collect()
 }
 
-fn refused(state: &State, op: Op, asked: u8) -> bool {
-    let rows = rows(state);
+/// The member that a call goes through: the leader, but never the one that is removed.
+pub fn asked(state: &State, op: Op) -> Option<u8> {
+    let target = match op {
+        Op::Remove(machine, g) if state.get(machine).generation == g => Some(machine),
+        _ => None,
+    };
+    let leader = state.leader.filter(|leader| Some(*leader) != target);
+    let mut linked = state
+        .all()
+        .filter(|(_, row)| row.kind.votes() && row.linked());
+    leader.or_else(|| {
+        let other = linked.find(|(machine, _)| Some(*machine) != target);
+        other.map(|(machine, _)| machine)
+    })
+}
+
+/// What etcd answers to a call through `asked`.
+pub fn answer(state: &State, op: Op, asked: u8) -> Result<(), Refusal> {
+    let rows = rows(state, asked);
     let asked = id(asked, state.get(asked).generation).0;
     match op {
-        Op::Add(machine) => etcd_rules::add_learner(&rows, asked, machine).is_err(),
-        Op::Promote(machine, g) => etcd_rules::promote(&rows, id(machine, g).0).is_err(),
-        Op::Remove(machine, g) => etcd_rules::remove(&rows, asked, id(machine, g).0).is_err(),
-        Op::Move(from, to) => {
-            let row = state.get(to);
-            state.leader != Some(from) || !row.kind.votes() || !row.linked()
-        }
+        Op::Add(machine) => etcd_rules::add_learner(&rows, asked, machine),
+        Op::Promote(machine, g) => etcd_rules::promote(&rows, id(machine, g).0),
+        Op::Remove(machine, g) => etcd_rules::remove(&rows, asked, id(machine, g).0),
+        Op::Move(_, to) => etcd_rules::move_leader(&rows, id(to, state.get(to).generation).0),
     }
 }
 
 /// The change itself.
-fn applied(mut state: State, op: Op) -> State {
+pub fn applied(mut state: State, op: Op) -> State {
     let before = state;
     match op {
         Op::Add(machine) => {

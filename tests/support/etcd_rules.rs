@@ -20,6 +20,10 @@ pub enum Refusal {
     NotInSync,
     /// Nothing is agreed on any more: the call runs into its deadline.
     NoQuorum,
+    /// "bad leader transferee".
+    BadTransferee,
+    /// "request timed out, leader transfer took too long".
+    TransferTimedOut,
 }
 
 /// How the member that is asked sees its connection to another.
@@ -135,5 +139,16 @@ pub fn remove(rows: &[Row], asked: u64, id: u64) -> Result<(), Refusal> {
         Ok(())
     } else {
         Err(Refusal::NotFound)
+    }
+}
+
+/// Handing leadership to a member, asked of the leader.
+pub fn move_leader(rows: &[Row], to: u64) -> Result<(), Refusal> {
+    commit(rows)?;
+    match rows.iter().find(|row| row.id == to) {
+        Some(row) if row.learner => Err(Refusal::BadTransferee),
+        None => Err(Refusal::BadTransferee),
+        Some(row) if !row.alive => Err(Refusal::TransferTimedOut),
+        Some(_) => Ok(()),
     }
 }

@@ -103,10 +103,11 @@ pub async fn make(
         Ok(etcd) => etcd,
         Err(_) => return Ok((observed, before)),
     };
-    let Some(through) = through(&operation.step, facts) else {
+    let Some(through) = operation.through(facts) else {
         before.tried(operation, "no healthy member to make the call through");
         return Ok((observed, before));
     };
+    let through = endpoint(&through.peer_url);
     let began = context.clock.now();
     context.memories.note_call(&stored, Some(began));
     let called = turn.away(call(&etcd, &through, &operation.step)).await;
@@ -146,20 +147,6 @@ async fn call(
         Step::MoveLeader { to, .. } => etcd.move_leader(through, *to).await,
         Step::Remove { id, .. } => etcd.remove(through, *id).await,
     }
-}
-
-/// The member that the call goes through: the leader, which alone can promote and hand over, but
-/// never the one that is removed.
-fn through(step: &Step, facts: &Facts) -> Option<MemberEndpoint> {
-    let target = match step {
-        Step::Remove { id, .. } => Some(*id),
-        _ => None,
-    };
-    let leader = facts.leader.filter(|leader| Some(*leader) != target);
-    let leader = leader.and_then(|leader| facts.member(leader));
-    let mut others = facts.voters();
-    let other = others.find(|voter| voter.healthy() && Some(voter.id) != target);
-    leader.or(other).map(|member| endpoint(&member.peer_url))
 }
 
 /// Verifies a snapshot of the only voter, before a second one is let in (I3).

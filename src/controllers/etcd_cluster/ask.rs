@@ -81,10 +81,18 @@ pub async fn active_peers(
     join_all(asked).await.into_iter().flatten().collect()
 }
 
+/// Which of these machines answer, by name.
+pub async fn machines(asked: &[Machine], alone: bool) -> BTreeMap<String, bool> {
+    let answers = asked
+        .iter()
+        .map(|machine| async move { (machine.name.clone(), answers(machine, alone).await) });
+    join_all(answers).await.into_iter().collect()
+}
+
 /// Whether a machine answers. With a stacked member: its kubelet or API server accepts connections.
 /// One of an EtcdCluster `alone` has a kubelet on loopback only, so that a refusal, which comes from the
 /// machine itself, has to do.
-pub async fn answers(machine: &Machine, alone: bool) -> bool {
+async fn answers(machine: &Machine, alone: bool) -> bool {
     let bind_port = machine.bind_port.and_then(|port| u16::try_from(port).ok());
     let ports = [KUBELET_PORT, bind_port.unwrap_or(6443)];
     let tries = ports.map(|port| async move {

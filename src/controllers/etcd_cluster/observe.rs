@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ListParams;
@@ -122,7 +122,10 @@ pub async fn observe(
         mirror,
     };
     match ledger {
-        Some(ledger) => observed.ask(&ledger, turn, context).await?,
+        Some(ledger) => {
+            let failed = failed(&observed.cluster, &ledger);
+            observed.ask(&ledger, failed, turn, context).await?;
+        }
         None => observed.answered = answered_before(&observed.cluster, turn, context).await?,
     }
     Ok(observed)
@@ -130,6 +133,7 @@ pub async fn observe(
 
 impl Observed {
     /// One more round on the same object: what a step is checked against right before it is made.
+    /// Machines without a member have no part in that.
     pub async fn again(
         self,
         cluster: EtcdCluster,
@@ -143,16 +147,18 @@ impl Observed {
             ..self
         };
         if let Some(ledger) = ledger_of(&again.cluster, &again.mirror) {
-            again.ask(&ledger, turn, context).await?;
+            again.ask(&ledger, Vec::new(), turn, context).await?;
         }
         Ok(again)
     }
 
-    /// One round of questions. Machines and connections are asked about only where a member is
-    /// silent, because they only matter there.
+    /// One round of questions: to all members and the machines `besides`; then, where a member is
+    /// silent, to its machine and about connections, because they only matter there. A machine
+    /// that was silent before is asked at once: each such question takes its whole deadline.
     async fn ask(
         &mut self,
         ledger: &Ledger,
+        mut besides: Vec<Machine>,
         turn: &mut Turn,
         context: &Context,
     ) -> Result<(), Error> {
@@ -169,37 +175,79 @@ impl Observed {
         }
         self.asked_at = context.clock.now();
         let expected = ask::members(ledger);
-        self.snapshot = turn.away(ask::snapshot(&etcd, &expected)).await;
-        let doubtful = self.doubtful(ledger);
+        besides.extend(self.silent_before(ledger));
         let alone = owner(&self.cluster).is_none();
-        let answers = doubtful
-            .iter()
-            .map(|machine| async { (machine.name.clone(), ask::answers(machine, alone).await) });
-        let (sees, machines) = turn
+        let (snapshot, mut machines) = turn
             .away(async {
-                futures::join!(ask::active_peers(&etcd, &self.snapshot), join_all(answers))
+                futures::join!(ask::snapshot(&etcd, &expected), ask::machines(&besides, alone))
             })
             .await;
+        self.snapshot = snapshot;
+        let silent = self.silent(&machines);
+        let (sees, others) = turn
+            .away(async {
+                futures::join!(
+                    ask::active_peers(&etcd, &self.snapshot),
+                    ask::machines(&silent, alone)
+                )
+            })
+            .await;
+        machines.extend(others);
         self.sees = sees;
-        self.machines = machines.into_iter().collect();
+        self.machines = machines;
         Ok(())
     }
 
-    /// Machines of silent members, and such as failed to join, as far as the inventory lists them.
-    fn doubtful(&self, ledger: &Ledger) -> Vec<Machine> {
-        let silent = |name: &str| {
+    /// What a person should know of the machine of a silent member.
+    pub fn hint(&self, machine: &str) -> &'static str {
+        match self.machines.get(machine) {
+            Some(true) => ", but its machine answers: look at its etcd",
+            Some(false) | None => "",
+        }
+    }
+
+    /// Machines of members that are silent now and were not asked yet.
+    fn silent(&self, asked: &BTreeMap<String, bool>) -> Vec<Machine> {
+        let silent = |name: &String| {
             let mut members = self.snapshot.members.iter();
-            members.any(|view| view.machine == name && view.answer.is_err())
-        };
-        let failed = |name: &str| {
-            read::slot(ledger, name).is_none() && ledger.joins.iter().any(|j| j.machine == name)
+            members.any(|view| view.machine == *name && view.answer.is_err())
         };
         let machines = self.cluster.spec.machines.iter();
         machines
-            .filter(|machine| silent(&machine.name) || failed(&machine.name))
+            .filter(|machine| silent(&machine.name) && !asked.contains_key(&machine.name))
             .cloned()
             .collect()
     }
+
+    /// Machines of members that were silent in the last round.
+    fn silent_before(&self, ledger: &Ledger) -> Vec<Machine> {
+        let status = self.cluster.status.as_ref();
+        let rows = status.into_iter().flat_map(|status| &status.members);
+        let silent: Vec<String> = rows
+            .filter(|row| row.silent_since.is_some())
+            .map(|row| row.name.clone())
+            .collect();
+        let members = read::members(ledger).filter(|member| silent.contains(&member.name));
+        let names: Vec<String> = members.map(|member| member.slot.machine.clone()).collect();
+        let machines = self.cluster.spec.machines.iter();
+        machines
+            .filter(|machine| names.contains(&machine.name))
+            .cloned()
+            .collect()
+    }
+}
+
+/// Machines that failed to join, as far as the inventory lists them: a sign of life gives them one
+/// more try.
+fn failed(cluster: &EtcdCluster, ledger: &Ledger) -> Vec<Machine> {
+    let failed = |name: &str| {
+        read::slot(ledger, name).is_none() && ledger.joins.iter().any(|j| j.machine == name)
+    };
+    let machines = cluster.spec.machines.iter();
+    machines
+        .filter(|machine| failed(&machine.name))
+        .cloned()
+        .collect()
 }
 
 fn is_founded(cluster: &EtcdCluster) -> bool {

@@ -47,22 +47,25 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How long until the next look, when the status has not changed for `quiet`.
+    /// How long until the next look, when the status has not changed for `quiet`. With members it
+    /// is never longer than for healthy ones, and ends with the next timer that does: what has
+    /// only been waited for is done at once.
     pub fn pause(&self, quiet: Duration) -> Duration {
-        if self.requeue == STEADY {
-            return STEADY;
-        }
-        let pause = pause(self.requeue, quiet);
-        // Timers of silent members run: they are looked at as often as healthy ones.
-        if self.membership.is_some() {
-            pause.min(STEADY)
-        } else {
-            pause
-        }
+        let Some(membership) = &self.membership else {
+            return pause(self.requeue, quiet);
+        };
+        let pause = pause(self.requeue, quiet).min(STEADY);
+        let due = membership.due_in.map(|due| due.max(SHORTEST));
+        due.map_or(pause, |due| due.min(pause))
     }
 }
 
 impl Plan {
+    /// What lets a machine start its member on an empty disk, one sentence a member.
+    pub fn unguarded(&self) -> impl Iterator<Item = String> {
+        self.membership.iter().flat_map(Membership::unguarded)
+    }
+
     /// Notes what a try came to, while the operation is still on record.
     pub fn tried(&mut self, operation: &Operation, message: &str) {
         let Some(membership) = &mut self.membership else {
@@ -80,6 +83,8 @@ impl Plan {
 const STEADY: Duration = Duration::from_secs(15);
 /// While members are starting, and right after a change.
 const STARTING: Duration = Duration::from_secs(1);
+/// When a timer is about to end.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// While machines have yet to boot.
 const AWAITING: Duration = Duration::from_secs(3);
 /// While a change of membership is under way or wanted.
@@ -314,7 +319,7 @@ fn pace(observed: &Observed, membership: Option<&Membership>, healthy: usize) ->
         let verified = membership.pending.is_none() && !membership.news.is_empty();
         return if verified || membership.wants_snapshot {
             STARTING
-        } else if !membership.is_settled() {
+        } else if !membership.is_settled() || membership.unguarded().next().is_some() {
             CHANGING
         } else if healthy == members {
             STEADY

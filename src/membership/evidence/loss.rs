@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::list::Listed;
 use super::{Round, at, elapsed, past, slot_of};
 use crate::membership::facts::Loss;
@@ -11,7 +13,7 @@ use crate::membership::snapshot::Snapshot;
 use crate::membership::verdict::{corrupt_member, majority_leader};
 
 /// Silence that is enough when somebody says that the machine is gone (A.5).
-const CONFIRMED_GRACE: Duration = Duration::from_secs(30);
+pub(super) const CONFIRMED_GRACE: Duration = Duration::from_secs(30);
 /// Voters removed for their silence are this far apart (C), unless they fell silent together.
 const LOSS_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -61,7 +63,7 @@ pub(super) fn loss(
         return Some(Loss::Confirmed(why.clone()));
     }
     if let Some(why) = &machine.marks.release_requested
-        && past(round.now, seen.dark_since, CONFIRMED_GRACE)
+        && past(round.now, dark(listed, round, memory), CONFIRMED_GRACE)
         && unseen
     {
         return Some(Loss::TakenOut(format!("its release is requested ({why})")));
@@ -70,6 +72,14 @@ pub(super) fn loss(
         return Some(Loss::Corrupt);
     }
     silence(listed, snapshot, round, memory)
+}
+
+/// Since when neither it nor its machine answers, by this round too: a machine that was not asked
+/// is no evidence.
+fn dark(listed: &Listed<'_>, round: &Round<'_>, memory: &Memory) -> Option<Timestamp> {
+    let machine_answers = round.machines.get(listed.machine.as_ref()?);
+    let since = memory.members.get(&listed.id)?.dark_since;
+    since.filter(|_| machine_answers == Some(&false))
 }
 
 /// The leader does not see it. If it does, it is the seed's way to it that is broken. The leader
@@ -98,7 +108,7 @@ fn silence(
     if listed.is_learner && !listed.started {
         return None;
     }
-    let since = memory.members.get(&listed.id)?.dark_since?;
+    let since = dark(listed, round, memory)?;
     let watched = past(round.now, memory.watching_since, CONFIRMED_GRACE);
     let long = elapsed(round.now, since) >= round.loss_timeout;
     (long && watched && unseen(listed, snapshot, round)).then(|| Loss::Silent {

@@ -191,7 +191,8 @@ pub async fn an_address_is_used_again(trial: &mut Trial<'_>) -> Result<String> {
     Ok("the old ID was removed first, then the new machine joined".to_owned())
 }
 
-/// 23
+/// 23: a machine at another address gets the name of one whose member is healthy. Members are told
+/// apart by ID and address, so the namesake stays, whether or not the new machine ever joins.
 pub async fn a_name_is_used_again(trial: &mut Trial<'_>) -> Result<String> {
     trial.found(3, 3).await?;
     let old = trial.id_of("m-3")?;

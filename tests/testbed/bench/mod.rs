@@ -5,15 +5,19 @@
 //! measures from outside only: `/proc`, the operator's `/metrics`, the seed's `/metrics`.
 //!
 //! `bring_up` compares with the real kubeadm, `publish` measures latency and scale, `idle` what a
-//! settled operator costs, `tokens` node pools, `footprint` the binary and the PKI. `operator` and `seed` read the
-//! figures of the two sides, `target` asks a control plane whether it is complete, `report` prints.
+//! settled operator costs, `tokens` node pools, `footprint` the binary and the PKI, `planner` a
+//! decision about etcd's members, `etcd_scale` many etcd clusters. `operator` and `seed` read the figures of the two sides, `target`
+//! asks a control plane whether it is complete, `report` prints.
 //! A new benchmark is a [`Benchmark`] and a file.
 
 mod bring_up;
+mod etcd_double;
+mod etcd_scale;
 mod footprint;
 mod idle;
 mod objects;
 mod operator;
+mod planner;
 mod publish;
 mod report;
 mod seed;
@@ -42,8 +46,12 @@ pub enum Benchmark {
     Scale,
     /// What a settled operator costs: writes, memory and CPU.
     Idle,
+    /// What many settled etcd clusters cost.
+    EtcdScale,
     /// Tokens of many node pools replaced at once, and what is written in between.
     Tokens,
+    /// One decision about the members of etcd.
+    Planner,
     /// Size of the program, and time to issue the certificates of a control plane.
     Footprint,
 }
@@ -65,6 +73,9 @@ pub struct Arguments {
     /// Number of node pools for `tokens`.
     #[arg(long, default_value_t = 1000)]
     pools: usize,
+    /// Number of etcd clusters for `etcd-scale`.
+    #[arg(long, default_value_t = 1000)]
+    clusters: usize,
     /// How long a settled operator is watched, in seconds.
     #[arg(long, default_value_t = 180)]
     idle_seconds: u64,
@@ -93,6 +104,9 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
     if arguments.includes(Benchmark::Footprint) {
         footprint::measure(report)?;
     }
+    if arguments.includes(Benchmark::Planner) {
+        planner::measure(report)?;
+    }
     if arguments.includes(Benchmark::Latency) {
         on_a_stage(|stage| publish::latency(stage, arguments.tries, report))?;
     }
@@ -101,6 +115,10 @@ fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
     }
     if arguments.includes(Benchmark::Tokens) {
         on_a_joinable_stage(|stage| tokens::measure(stage, arguments.pools, report))?;
+    }
+    if arguments.includes(Benchmark::EtcdScale) {
+        let (count, watched) = (arguments.clusters, arguments.idle());
+        on_a_stage(|stage| etcd_scale::measure(stage, count, watched, report))?;
     }
     if arguments.includes(Benchmark::Scale) {
         let mut runs = Vec::new();

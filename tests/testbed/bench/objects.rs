@@ -13,11 +13,8 @@ pub const SILENT: &str = "198.18.128.0/17";
 /// A ControlPlane of three machines that do not exist; `number` is below 8000 and makes its
 /// addresses its own.
 pub fn without_machines(name: &str, number: usize) -> Value {
-    let address = |index: usize| {
-        let host = 256 + number * 4 + index;
-        format!("198.18.{}.{}", 128 + host / 256, host % 256)
-    };
-    let machine = |index: usize| json!({"name": format!("cp-{index}"), "address": address(index)});
+    let machines =
+        machines(number).map(|(name, address)| json!({"name": name, "address": address}));
     json!({
         "apiVersion": "seedbed.dev/v1alpha1",
         "kind": "ControlPlane",
@@ -26,9 +23,18 @@ pub fn without_machines(name: &str, number: usize) -> Value {
             "version": "v1.37.1",
             "endpoint": {"host": format!("{name}.example.net")},
             "replicas": 3,
-            "machines": [machine(1), machine(2), machine(3)],
+            "machines": machines,
             "network": {"podCIDRs": ["10.244.0.0/16"], "serviceCIDRs": ["10.96.0.0/12"]},
         },
+    })
+}
+
+/// Names and addresses of its machines.
+pub fn machines(number: usize) -> [(String, String); 3] {
+    [1, 2, 3].map(|index| {
+        let host = 256 + number * 4 + index;
+        let address = format!("198.18.{}.{}", 128 + host / 256, host % 256);
+        (format!("cp-{index}"), address)
     })
 }
 

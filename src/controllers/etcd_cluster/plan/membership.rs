@@ -33,6 +33,8 @@ pub struct Membership {
     pub make: Option<Operation>,
     /// A snapshot of the only voter has to be verified before anything else is done (I3).
     pub wants_snapshot: bool,
+    /// How long until time alone makes the next thing certain.
+    pub due_in: Option<Duration>,
     /// Since when members and their machines are silent, by the member's name.
     pub silent_since: BTreeMap<String, String>,
     /// Decisions of this reconcile, oldest first.
@@ -75,6 +77,7 @@ pub fn membership(
     let decision = plan(&facts);
     let mut membership = Membership {
         wants_snapshot: wants_snapshot(&facts),
+        due_in: memory.due_in(now, loss_timeout(&observed.cluster)),
         silent_since: silent_since(&before, memory),
         facts,
         decision,
@@ -179,6 +182,20 @@ impl Membership {
             || self.is_resolved()
             || self.decision.step.is_some()
             || self.facts.learners().next().is_some()
+    }
+
+    /// Members that have started, while what is published for their machine would still start them
+    /// on an empty disk (I9); one sentence each.
+    pub fn unguarded(&self) -> impl Iterator<Item = String> {
+        let listed = self.facts.listed().iter();
+        let unguarded = listed.filter(|member| member.started && !member.guarded);
+        unguarded.map(|member| {
+            format!(
+                "{} has started, and its published machine config does not refuse an empty disk \
+                 yet: do not image its machine now",
+                member.name
+            )
+        })
     }
 
     /// Nothing is to be done, nothing under way.

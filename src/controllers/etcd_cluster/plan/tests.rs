@@ -30,6 +30,15 @@ fn url(number: u64) -> String {
     format!("https://198.18.0.1{number}:2380")
 }
 
+/// The mark of a machine whose config keeps the data of its first member.
+fn guarded(machine: &str) -> (String, Mark) {
+    let mark = Mark {
+        keeps_data_of: Some(machine.to_owned()),
+        ..Mark::default()
+    };
+    (machine.to_owned(), mark)
+}
+
 impl World {
     fn new() -> Self {
         let machine =
@@ -63,7 +72,7 @@ impl World {
             }),
             silent: Vec::new(),
             listed: (1..=3).map(listed).collect(),
-            marks: BTreeMap::new(),
+            marks: (1..=3).map(|n| guarded(&format!("cp-{n}"))).collect(),
             memory: Memory::default(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
         }
@@ -148,7 +157,11 @@ impl World {
 
     /// One reconcile: what was decided is stored as the status then.
     fn round(&mut self) -> Plan {
-        self.now = self.now.checked_add(Duration::from_secs(15)).unwrap();
+        self.after(15)
+    }
+
+    fn after(&mut self, seconds: u64) -> Plan {
+        self.now = self.now.checked_add(Duration::from_secs(seconds)).unwrap();
         let observed = self.observed();
         let plan = plan(&observed, &mut self.memory, self.now);
         let (said, _) = status(&observed, &plan, None, self.now);
@@ -317,6 +330,98 @@ fn a_lost_member_is_removed_and_replaced_step_by_step() {
 }
 
 /// A failed call is tried again with growing pauses, and each try is a write.
+/// What is only waited for is done at once: the pauses end with the timers of etcd-membership A.5
+/// and I20, however long nothing has changed.
+#[test]
+fn the_next_look_comes_when_a_timer_ends() {
+    const LONG: Duration = Duration::from_secs(3_600);
+    let mut world = World::new();
+    let pause = |plan: &Plan| plan.pause(LONG).as_secs();
+    assert_eq!(pause(&world.rounds(1)), 5, "the second sample of all");
+    assert_eq!(pause(&world.rounds(3)), 15, "the period of a whole cluster");
+    world.silent.push("cp-3");
+    assert_eq!(pause(&world.round()), 15, "30 s would be enough for others");
+    assert_eq!(pause(&world.after(23)), 7, "they are over");
+    assert_eq!(pause(&world.rounds(17)), 15);
+    let plan = world.after(10);
+    assert_eq!(pause(&plan), 12, "300 s of silence are over");
+    assert_eq!(World::made(&plan), None);
+    let plan = world.after(12);
+    assert!(matches!(World::made(&plan), Some(Step::Remove { .. })));
+    world.listed.retain(|member| member.id != MemberId(3));
+    world.silent.clear();
+    let plan = world.after(1);
+    assert_eq!(world.pending(), None, "verified");
+    assert_eq!(pause(&plan), 10, "the pause after it");
+    assert_eq!(pause(&world.after(4)), 6);
+    let plan = world.after(6);
+    assert!(matches!(World::made(&plan), Some(Step::AddLearner { .. })));
+}
+
+/// A founder whose published config does not check its disk yet could be imaged anew and start
+/// under its old ID (I9): until then the cluster is not called healthy.
+#[test]
+fn a_cluster_is_whole_once_no_member_would_start_on_an_empty_disk() {
+    let mut world = World::new();
+    world.marks.remove("cp-2");
+    let healthy = |world: &World| {
+        let conditions = world.object().status.unwrap().conditions;
+        let is = |type_: &str| {
+            conditions
+                .iter()
+                .find(|c| c.type_ == type_)
+                .cloned()
+                .unwrap()
+        };
+        (is("EtcdHealthy"), is("Ready"), is("Available"))
+    };
+    let plan = world.rounds(3);
+    let (etcd, ready, available) = healthy(&world);
+    assert_eq!(
+        (etcd.status.as_str(), ready.status.as_str()),
+        ("False", "False")
+    );
+    assert_eq!(available.status, "True");
+    assert_eq!(etcd.reason, "MachinesStarting");
+    assert!(
+        etcd.message.contains("cp-2 has started"),
+        "{}",
+        etcd.message
+    );
+    assert_eq!(plan.pause(Duration::ZERO), Duration::from_secs(2));
+    world.marks.extend([guarded("cp-2")]);
+    world.round();
+    let (etcd, ready, _) = healthy(&world);
+    assert_eq!(
+        (etcd.status.as_str(), ready.status.as_str()),
+        ("True", "True")
+    );
+}
+
+/// etcd that does not run on a machine that does: nothing is done about it, and that is told.
+#[test]
+fn a_member_that_does_not_run_on_a_living_machine_is_told() {
+    let mut world = World::new();
+    world.rounds(3);
+    world.silent.push("cp-3");
+    let mut observed = world.observed();
+    observed.machines.insert("cp-3".to_owned(), true);
+    let known = plan(&observed, &mut world.memory, world.now);
+    let (said, _) = status(&observed, &known, world.now);
+    let etcd = said
+        .conditions
+        .iter()
+        .find(|c| c.type_ == "EtcdHealthy")
+        .unwrap();
+    assert_eq!(etcd.status, "False");
+    assert!(
+        etcd.message
+            .contains("its machine answers: look at its etcd"),
+        "{}",
+        etcd.message
+    );
+}
+
 #[test]
 fn a_call_that_does_nothing_is_tried_again_after_a_pause() {
     let mut world = World::new();

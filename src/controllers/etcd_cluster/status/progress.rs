@@ -7,11 +7,11 @@ use crate::controllers::etcd_cluster::plan::membership::Membership;
 use crate::membership::{Freeze, MemberHealth, health, quorum};
 
 /// Every voter is healthy, and there are as many as wanted. A cluster that is being founded has
-/// as many as its founding says.
+/// as many as its founding says. And no machine would start its member on an empty disk (I9).
 pub fn is_whole(observed: &Observed, plan: &Plan) -> bool {
     let size = usize::try_from(observed.cluster.spec.size).unwrap_or(0);
     let enough = plan.membership.is_none() || plan.voters == size;
-    plan.voters > 0 && plan.healthy == plan.voters && enough
+    plan.voters > 0 && plan.healthy == plan.voters && enough && plan.unguarded().next().is_none()
 }
 
 pub fn trouble(plan: &Plan) -> Option<(Reason, String)> {
@@ -53,9 +53,11 @@ pub fn progress(observed: &Observed, plan: &Plan) -> (Reason, String) {
     let snapshot = &observed.snapshot;
     for view in &snapshot.members {
         if let MemberHealth::Unhealthy(why) = health(view, snapshot) {
-            text += &format!("; {}: {why}", view.name);
+            let hint = observed.hint(&view.machine);
+            text += &format!("; {}: {why}{hint}", view.name);
         }
     }
+    text.extend(plan.unguarded().map(|why| format!("; {why}")));
     (progress_reason(plan), text)
 }
 
@@ -78,6 +80,8 @@ fn progress_reason(plan: &Plan) -> Reason {
         Reason::QuorumLost
     } else if changing {
         Reason::MembershipChanging
+    } else if plan.healthy == plan.voters && plan.unguarded().next().is_some() {
+        Reason::MachinesStarting
     } else {
         Reason::Degraded
     }
