@@ -407,7 +407,7 @@ fn a_member_that_does_not_run_on_a_living_machine_is_told() {
     let mut observed = world.observed();
     observed.machines.insert("cp-3".to_owned(), true);
     let known = plan(&observed, &mut world.memory, world.now);
-    let (said, _) = status(&observed, &known, world.now);
+    let (said, _) = status(&observed, &known, None, world.now);
     let etcd = said
         .conditions
         .iter()
