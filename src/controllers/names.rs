@@ -40,8 +40,8 @@ pub const ANNOTATION_RELEASE_REQUESTED: &str = "seedbed.dev/release-requested";
 /// Annotation on a machine-config Secret, by the operator: since when the machine may be taken
 /// away, RFC 3339.
 pub const ANNOTATION_RELEASED: &str = "seedbed.dev/released";
-/// Annotation on a machine-config Secret: name of the added etcd member that does not start on an
-/// empty disk any more by this config.
+/// Annotation on a machine-config Secret: name of the etcd member that has started, and that
+/// does not start on an empty disk any more by this config.
 pub const ANNOTATION_KEEPS_DATA_OF: &str = "seedbed.dev/keeps-data-of";
 /// Annotation on a ControlPlane or EtcdCluster: the machine of this name is imaged anew.
 pub const ANNOTATION_REIMAGED: &str = "seedbed.dev/reimaged";

@@ -71,8 +71,9 @@ impl SecretMaker<'_> {
             ),
             (names::ANNOTATION_FILES.to_owned(), files),
         ]));
-        // Before a learner votes, this must be seen to be published (I9). Founders vote anyway.
-        if let Some(kept) = member.filter(|member| member.added && member.started) {
+        // Before a learner votes, and before a founder is called healthy, this must be seen to be
+        // published (I9).
+        if let Some(kept) = member.filter(|member| member.started) {
             let key = names::ANNOTATION_KEEPS_DATA_OF.to_owned();
             secret.annotations_mut().insert(key, kept.name.clone());
         }

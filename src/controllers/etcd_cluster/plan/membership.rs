@@ -11,7 +11,7 @@ use super::inputs::{goal, loss_timeout, operation, pending, recorded, seconds};
 use super::ledger;
 use crate::crd::{Decision as Row, EtcdClusterStatus, Ledger, PendingOperation};
 use crate::membership::{
-    Decision, Facts, Health, Invariant, Memory, Operation, Outcome, Progress, Recorded,
+    Decision, Facts, Health, Invariant, Member, Memory, Operation, Outcome, Progress, Recorded,
     RecordedMember, Round, Step, evidence, plan,
 };
 
@@ -184,11 +184,12 @@ impl Membership {
             || self.facts.learners().next().is_some()
     }
 
-    /// Members that have started, while what is published for their machine would still start them
-    /// on an empty disk (I9); one sentence each.
+    /// Members that run, while what is published for their machine would still start them on an
+    /// empty disk (I9); one sentence each.
     pub fn unguarded(&self) -> impl Iterator<Item = String> {
-        let listed = self.facts.listed().iter();
-        let unguarded = listed.filter(|member| member.started && !member.guarded);
+        let runs = |member: &&Member| !matches!(member.health, Health::Unhealthy(_));
+        let listed = self.facts.listed().iter().filter(runs);
+        let unguarded = listed.filter(|member| !member.guarded);
         unguarded.map(|member| {
             format!(
                 "{} has started, and its published machine config does not refuse an empty disk \
