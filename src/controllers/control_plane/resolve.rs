@@ -105,12 +105,8 @@ fn control_plane(
     );
     let scheduler = fields::component(checker, "spec.scheduler", spec.scheduler.as_ref());
     later_capabilities(checker, spec);
-    let config = fields::machine_config(
-        checker,
-        "spec.machineConfig",
-        spec.machine_config.as_ref(),
-        &inputs.contents,
-    );
+    let given = spec.machine_config.as_ref();
+    let config = fields::machine_config(checker, "spec.machineConfig", given, &inputs.contents);
     let (machines, spares) = machines::split(checker, spec, inventory)?;
     let (leaf_validity, ca_validity) = certificates.validity?;
     Some(domain::ControlPlane {
