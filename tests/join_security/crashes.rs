@@ -17,7 +17,8 @@ use serde_json::json;
 use super::field::{CLUSTER, Field, run, token_in};
 use super::operator_ground::until;
 
-const POOLS: usize = 200;
+/// As many as an operator can look at in a few seconds, which is less without optimisation.
+const POOLS: usize = if cfg!(debug_assertions) { 60 } else { 200 };
 /// Every token is replaced after half of it. Not the shortest that is allowed: an operator that
 /// lives for seconds only needs several lives to look at every pool.
 const TTL: &str = "2m";

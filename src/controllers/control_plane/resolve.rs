@@ -104,12 +104,8 @@ fn control_plane(
     let controller_manager = fields::component(checker, path, spec.controller_manager.as_ref());
     let scheduler = fields::component(checker, "spec.scheduler", spec.scheduler.as_ref());
     later_capabilities(checker, spec);
-    let config = fields::machine_config(
-        checker,
-        "spec.machineConfig",
-        spec.machine_config.as_ref(),
-        &inputs.contents,
-    );
+    let given = spec.machine_config.as_ref();
+    let config = fields::machine_config(checker, "spec.machineConfig", given, &inputs.contents);
     let listed = spec.machines.len();
     let (machines, spares) = fields::split(checker, "replicas", spec.replicas, listed, inventory)?;
     let (leaf_validity, ca_validity) = certificates.validity?;

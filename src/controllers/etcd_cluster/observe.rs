@@ -179,7 +179,10 @@ impl Observed {
         let alone = owner(&self.cluster).is_none();
         let (snapshot, mut machines) = turn
             .away(async {
-                futures::join!(ask::snapshot(&etcd, &expected), ask::machines(&besides, alone))
+                futures::join!(
+                    ask::snapshot(&etcd, &expected),
+                    ask::machines(&besides, alone)
+                )
             })
             .await;
         self.snapshot = snapshot;
