@@ -106,12 +106,13 @@ fn changed(folder: &Path, manifest: &Path, change: impl Fn(&str) -> String) -> P
 fn examples() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(example("")).expect("examples");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("entry").path()).collect();
+    // One by reference cannot be rendered without a seed.
     let is_control_plane = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).expect("example");
         path.extension()
             .is_some_and(|extension| extension == "yaml")
-            && std::fs::read_to_string(path)
-                .expect("example")
-                .contains("kind: ControlPlane")
+            && text.contains("kind: ControlPlane")
+            && !text.contains("clusterRef")
     };
     paths.retain(is_control_plane);
     paths.sort();
@@ -426,6 +427,31 @@ fn mistakes_are_named_with_their_field() {
         missing.contains("/nowhere.yaml cannot be read"),
         "{missing}"
     );
+}
+
+#[test]
+fn etcd_elsewhere_is_rendered_where_its_members_are_known() {
+    let folder = tempfile::tempdir().expect("folder");
+    let output = folder.path().join("out");
+    let by_reference = example("external-etcd.yaml");
+    let error = refused(&by_reference, &output, None);
+    assert!(
+        error.contains("clusterRef") && error.contains("spec.etcd.external"),
+        "{error}"
+    );
+    let external = changed(folder.path(), &by_reference, |text| {
+        let urls = "external: {endpoints: ['https://198.18.0.41:2379'], caFile: /srv/ca.crt}";
+        text.replace("clusterRef: {name: state}", urls)
+    });
+    rendered(&external, &output, None);
+    let manifests = output.join("cp-1/etc/kubernetes/manifests");
+    let text = std::fs::read_to_string(manifests.join("kube-apiserver.yaml")).expect("a manifest");
+    assert!(
+        text.contains("- --etcd-servers=https://198.18.0.41:2379\n"),
+        "{text}"
+    );
+    assert!(!manifests.join("etcd.yaml").exists());
+    assert!(!output.join("pki/production-etcd").exists());
 }
 
 #[test]
