@@ -165,7 +165,7 @@ fn ca_secret(name: &str, etcd: Option<&str>, ca: Ca) -> String {
 
 /// What an API server shows to an etcd that Seedbed does not manage, as the user stored it: the CA's
 /// certificate, and a client's pair of halves that belong together.
-pub fn etcd_client(secret: &str, data: &SecretData) -> Result<(), PkiProblem> {
+pub fn client_of_etcd(secret: &str, data: &SecretData) -> Result<(), PkiProblem> {
     let ca = text(secret, data, CA_CERTIFICATE, Defect::NotACertificate)?;
     if Certificate::bundle(ca.as_bytes()).is_none_or(|bundle| bundle.is_empty()) {
         return Err(problem(secret, CA_CERTIFICATE, Defect::NotACertificate));

@@ -10,7 +10,7 @@ use crate::controllers::fields::{self, Checker, ContentKind, ContentRef, Content
 use crate::crd::{EtcdSource, ExternalEtcd as Given};
 use crate::domain::{ClientFiles, Etcd, EtcdCredentials, ExternalEtcd, UserFile, dns_subdomain};
 use crate::pki::secret_names::{CA_CERTIFICATE, CERTIFICATE, PRIVATE_KEY};
-use crate::pki::state::{SecretData, etcd_client};
+use crate::pki::state::{SecretData, client_of_etcd};
 use crate::versions::Release;
 
 const EXTERNAL: &str = "spec.etcd.external";
@@ -214,7 +214,7 @@ fn from_secret(
         .zip(&found)
         .map(|(reference, content)| (reference.key.clone(), bytes(content)))
         .collect();
-    if let Err(defect) = etcd_client(secret, &data) {
+    if let Err(defect) = client_of_etcd(secret, &data) {
         checker.missing(SECRET_NAME, defect.to_string());
         return None;
     }
