@@ -9,7 +9,7 @@ use crate::cluster::{Cluster, soon};
 use crate::site::MACHINES_LIMIT;
 use crate::testbed::images::content::TOOLS_IMAGE;
 use crate::testbed::machine::Machine;
-use crate::testbed::stage::{condition_of, wait};
+use crate::testbed::stage::wait;
 
 /// Waits until every kube-proxy and CoreDNS is as its owner wants it.
 pub fn wait_addons(cluster: &Cluster<'_>) -> Result<()> {
@@ -91,47 +91,6 @@ fn pod(node: &str) -> Value {
             }],
         },
     })
-}
-
-/// A pod that runs on this machine and that its budget lets nobody evict.
-pub fn run_protected(cluster: &Cluster<'_>, node: &str) -> Result<()> {
-    let labels = json!({"app": "protected"});
-    let objects = json!([
-        {
-            "apiVersion": "policy/v1",
-            "kind": "PodDisruptionBudget",
-            "metadata": {"name": "protected", "namespace": "default"},
-            "spec": {"minAvailable": 1, "selector": {"matchLabels": labels}},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "protected", "namespace": "default", "labels": labels},
-            "spec": {
-                "nodeSelector": {"kubernetes.io/hostname": node},
-                "terminationGracePeriodSeconds": 1,
-                "containers": [{
-                    "name": "sleep",
-                    "image": TOOLS_IMAGE,
-                    "imagePullPolicy": "Never",
-                    "command": ["sleep", "3600"],
-                }],
-            },
-        },
-    ]);
-    let file = cluster.site.stage.state.join("protected.json");
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    std::fs::write(&file, list.to_string())?;
-    let file = file.to_str().context("the path is not UTF-8")?;
-    cluster.kubectl(&["apply", "-f", file])?;
-    wait(MACHINES_LIMIT, || {
-        let get = ["get", "pod", "protected", "-o", "json"];
-        let pod: Value = serde_json::from_str(&cluster.kubectl(&get)?)?;
-        let ready = condition_of(&pod, "Ready") == Some("True");
-        ensure!(ready, "{:#}", pod["status"]);
-        Ok(())
-    })
-    .with_context(|| about_pods(cluster))
 }
 
 fn about_pods(cluster: &Cluster<'_>) -> String {
