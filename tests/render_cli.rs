@@ -451,7 +451,7 @@ fn etcd_elsewhere_is_rendered_where_its_members_are_known() {
         "{text}"
     );
     assert!(!manifests.join("etcd.yaml").exists());
-    assert!(!output.join("pki/production-etcd").exists());
+    assert!(!output.join("pki/apis-etcd").exists());
 }
 
 #[test]

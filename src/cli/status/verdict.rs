@@ -53,15 +53,15 @@ impl View {
         self.control_plane.spec.has_stacked_etcd()
     }
 
-    /// A machine whose etcd member has answered, or whose Node is registered, has booted, whatever it
-    /// does now.
+    /// A machine whose etcd member has answered, or where it has none, whose Node is registered, has
+    /// booted, whatever it does now.
     pub(super) fn has_booted(&self, machine: &MachineStatus) -> bool {
         let etcd = self.etcd_status().filter(|_| self.is_stacked());
         let ledger = etcd.and_then(|etcd| etcd.ledger.as_ref());
         let slots = ledger.map(|ledger| ledger.slots.as_slice());
         let mut slots = slots.unwrap_or_default().iter();
         machine.api_server_ready == Some(true)
-            || machine.kubelet_version.is_some()
+            || (!self.is_stacked() && machine.kubelet_version.is_some())
             || slots.any(|slot| slot.machine == machine.name && slot.started)
     }
 
