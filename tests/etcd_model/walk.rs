@@ -301,11 +301,7 @@ impl Walk {
         });
         match event {
             Event::Crash(machine, true) => self.kill(machine).await?,
-            Event::Crash(machine, false) => {
-                if row.runs() {
-                    self.cluster.freeze(machine)?;
-                }
-            }
+            Event::Crash(machine, false) if row.runs() => self.cluster.freeze(machine)?,
             Event::Lose(machine) => {
                 self.kill(machine).await?;
                 self.cluster.wipe(machine)?;
