@@ -3,7 +3,6 @@
 //! All forms are ASCII text that cloud-init or Ignition reads by itself; why is in
 //! `docs/adr/0010-stored-user-data.md`.
 
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use libdeflater::{CompressionLvl, Compressor};
