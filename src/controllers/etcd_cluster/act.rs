@@ -9,7 +9,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 
 use super::ask::endpoint;
-use super::observe::{self, Mirror, MirrorRecord, Observed};
+use super::mirror::{Mirror, MirrorRecord};
+use super::observe::{self, Observed};
 use super::plan::{Plan, plan};
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;

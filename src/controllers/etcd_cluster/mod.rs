@@ -11,12 +11,13 @@
 mod act;
 mod ask;
 mod machines;
+mod mirror;
 mod observe;
 mod plan;
 pub mod resolve;
 mod status;
 
-pub use observe::MirrorRecord;
+pub use mirror::MirrorRecord;
 pub use plan::membership::words as operation_in_words;
 
 use std::sync::Arc;

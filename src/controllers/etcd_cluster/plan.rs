@@ -13,7 +13,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::membership::Membership;
-use super::observe::{Mirror, MirrorRecord, Observed, founders};
+use super::mirror::{Mirror, MirrorRecord};
+use super::observe::{Observed, founders};
 use crate::controllers::pace::pause;
 use crate::crd::{EtcdClusterStatus, Founding, Ledger, Slot};
 use crate::domain::ClusterId;

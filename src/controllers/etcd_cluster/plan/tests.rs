@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::observe::{Mark, Mirror, Observed};
+use super::super::mirror::Mirror;
+use super::super::observe::{Mark, Observed};
 use super::super::status::status;
 use super::inputs::{operation, pending};
 use super::{Plan, plan};
