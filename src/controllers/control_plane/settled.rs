@@ -138,3 +138,75 @@ async fn secrets(
     secrets.extend(found.map(|secret| (secret.name_any(), version(&secret))));
     Ok(secrets)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::controllers::fields::{ContentKind, ContentRef};
+
+    fn observed(world: &Value) -> (Observed, Contents) {
+        let object = serde_json::from_value(json!({
+            "apiVersion": "seedbed.dev/v1alpha1", "kind": "ControlPlane",
+            "metadata": {"name": "prod", "generation": world["generation"],
+                         "annotations": world["annotations"]},
+            "spec": {"version": "v1.37.1", "replicas": 1, "machines": []},
+        }));
+        let etcd = serde_json::from_value(json!({
+            "apiVersion": "seedbed.dev/v1alpha1", "kind": "EtcdCluster",
+            "metadata": {"name": "prod", "uid": "e", "resourceVersion": world["etcd"]},
+            "spec": {"version": "3.7.0", "size": 1, "machines": []},
+        }));
+        let secret = |(name, of): (&String, &Value)| {
+            let metadata = json!({"name": name, "uid": of[0], "resourceVersion": of[1]});
+            let secret = serde_json::from_value(json!({"metadata": metadata}));
+            (name.clone(), secret.expect("a Secret"))
+        };
+        let secrets = world["secrets"].as_object().expect("Secrets");
+        let reference = ContentRef {
+            kind: ContentKind::Secret,
+            name: "files".to_owned(),
+            key: "motd".to_owned(),
+        };
+        let content = world["content"].as_str().expect("text");
+        let observed = Observed {
+            object: Arc::new(object.expect("a ControlPlane")),
+            secrets: secrets.iter().map(secret).collect(),
+            etcd: Some(etcd.expect("an EtcdCluster")),
+            contents: Contents::new(),
+            expiries: BTreeMap::new(),
+        };
+        let content = Zeroizing::new(content.as_bytes().to_vec());
+        (observed, Contents::from([(reference, content)]))
+    }
+
+    fn versions(world: &Value) -> Versions {
+        let (observed, contents) = observed(world);
+        Versions::of(&observed, &contents)
+    }
+
+    #[test]
+    fn whatever_planning_stands_on_changes_the_versions() {
+        let world = json!({
+            "generation": 1, "annotations": {"a": "1"}, "etcd": "5", "content": "hello",
+            "secrets": {"prod-ca": ["u", "7"], "prod-cp-1": ["v", "8"]},
+        });
+        assert_eq!(versions(&world), versions(&world));
+        for (pointer, value) in [
+            ("/generation", json!(2)),
+            ("/annotations/a", json!("2")),
+            ("/etcd", json!("6")),
+            ("/content", json!("hellO")),
+            ("/secrets/prod-ca/1", json!("9")),
+            // Deleted and made again.
+            ("/secrets/prod-ca/0", json!("w")),
+            ("/secrets", json!({"prod-ca": ["u", "7"]})),
+        ] {
+            let mut changed = world.clone();
+            *changed.pointer_mut(pointer).expect("a place") = value;
+            assert_ne!(versions(&changed), versions(&world), "{pointer}");
+        }
+    }
+}
