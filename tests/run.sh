@@ -93,7 +93,8 @@ run_group() { # name, target...
     if [ "$name" = search ]; then
         # Millions of states: minutes instead of an hour. It need not be small.
         arguments+=(--release)
-        how+=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16)
+        how+=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+            CARGO_PROFILE_RELEASE_OPT_LEVEL=3)
     fi
     "${how[@]}" cargo test --locked --no-fail-fast "${arguments[@]}" 2>&1 | tee "$log" || status=$?
     local counts
