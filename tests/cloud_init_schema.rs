@@ -3,11 +3,14 @@
 
 #[path = "support/contents.rs"]
 mod contents;
+#[path = "support/first_boot.rs"]
+mod first_boot;
 mod support;
 
 use std::path::Path;
 use std::process::Command;
 
+use first_boot::{Boot, STARTED};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use seedbed::controllers::etcd_cluster::resolve as etcd_cluster;
@@ -140,15 +143,6 @@ fn the_config_of_an_etcd_machine_is_understood() {
     assert_eq!(revision(&founding), (new, true));
 }
 
-/// What running the boot script left behind.
-struct Boot {
-    /// Calls of systemctl and traces of the commands, in order.
-    trace: Vec<String>,
-    marker: bool,
-    success: bool,
-    output: String,
-}
-
 /// Runs `runcmd` as cloud-init makes it, with a systemctl that only notes its calls and with the
 /// marker below `folder`. `keep` says which files were really written.
 fn boot(pre: &[&str], post: &[&str], files_written: bool, enable_fails: bool) -> Boot {
@@ -166,45 +160,8 @@ fn boot(pre: &[&str], post: &[&str], files_written: bool, enable_fails: bool) ->
     }
     let config = config(vec![file], LARGE, pre, post);
     let read = cloud_init::read(&config.user_data, folder.path());
-    let run = folder.path().join("run");
-    let script = read
-        .runcmd
-        .replace("/run/cluster-api", run.to_str().expect("utf-8"));
-    let bin = folder.path().join("bin");
-    std::fs::create_dir(&bin).expect("folder");
-    let fail = if enable_fails {
-        "test \"$1\" != enable"
-    } else {
-        "true"
-    };
-    let systemctl = format!("#!/bin/sh\necho \"systemctl $*\" >> $TRACE\n{fail}\n");
-    cloud_init::executable(&bin.join("systemctl"), &systemctl);
-    let trace = folder.path().join("trace");
-    std::fs::write(&trace, "").expect("trace");
-    let path = std::env::var("PATH").expect("PATH");
-    let output = Command::new("/bin/sh")
-        .args(["-c", &script])
-        .env("PATH", format!("{}:{path}", bin.display()))
-        .env("TRACE", &trace)
-        .output()
-        .expect("sh");
-    Boot {
-        trace: std::fs::read_to_string(trace)
-            .expect("trace")
-            .lines()
-            .map(str::to_owned)
-            .collect(),
-        marker: run.join("bootstrap-success.complete").is_file(),
-        success: output.status.success(),
-        output: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-    }
+    first_boot::run(folder.path(), &read.runcmd, enable_fails)
 }
-
-const STARTED: [&str; 3] = [
-    "systemctl daemon-reload",
-    "systemctl enable kubelet",
-    "systemctl restart kubelet",
-];
 
 #[test]
 fn commands_run_in_order_each_in_a_shell_of_its_own() {

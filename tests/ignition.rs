@@ -4,6 +4,8 @@
 
 #[path = "support/contents.rs"]
 mod contents;
+#[path = "support/first_boot.rs"]
+mod first_boot;
 #[path = "support/ignition.rs"]
 mod ignition;
 #[path = "testbed/mod.rs"]
@@ -13,6 +15,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use first_boot::{Boot, STARTED};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -191,61 +194,16 @@ fn machines_of_every_kind_are_accepted_and_small() {
     }
 }
 
-/// What a run of the script left behind.
-struct Boot {
-    /// Calls of systemctl and traces of the commands, in order.
-    trace: Vec<String>,
-    marker: bool,
-    begun: bool,
-    success: bool,
-    output: String,
-}
-
-/// Runs the script, with a systemctl that only notes its calls and with its own folders elsewhere.
-fn boot(contents: &Contents, enable_fails: bool) -> Boot {
+/// Runs the script with its own folders elsewhere; also whether it has noted that it began.
+fn boot(contents: &Contents, enable_fails: bool) -> (Boot, bool) {
     let folder = tempfile::tempdir().expect("folder");
-    let place = |name: &str| folder.path().join(name);
-    let text = |path: &Path| path.to_str().expect("utf-8").to_owned();
     let config = contents.assemble(String::new(), LARGE).expect("fits");
     let script = ignition::parse(&config.user_data).text(SCRIPT);
-    let script = script
-        .replace("/run/cluster-api", &text(&place("run")))
-        .replace(FOLDER, &text(folder.path()));
-    std::fs::create_dir(place("bin")).expect("folder");
-    let fail = if enable_fails {
-        "test \"$1\" != enable"
-    } else {
-        "true"
-    };
-    let systemctl = place("bin/systemctl");
-    let content = format!("#!/bin/sh\necho \"systemctl $*\" >> $TRACE\n{fail}\n");
-    std::fs::write(&systemctl, content).expect("systemctl");
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(&systemctl, executable).expect("mode");
-    std::fs::write(place("trace"), "").expect("trace");
-    std::fs::write(place("run.sh"), &script).expect("script");
-    let path = std::env::var("PATH").expect("PATH");
-    let output = Command::new("/bin/sh")
-        .arg(place("run.sh"))
-        .env("PATH", format!("{}:{path}", place("bin").display()))
-        .env("TRACE", place("trace"))
-        .output()
-        .expect("sh");
-    let trace = std::fs::read_to_string(place("trace")).expect("trace");
-    Boot {
-        trace: trace.lines().map(str::to_owned).collect(),
-        marker: place("run/bootstrap-success.complete").is_file(),
-        begun: place("begun").is_file(),
-        success: output.status.success(),
-        output: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-    }
+    let script = script.replace(FOLDER, folder.path().to_str().expect("utf-8"));
+    let boot = first_boot::run(folder.path(), &script, enable_fails);
+    let begun = folder.path().join("begun").is_file();
+    (boot, begun)
 }
-
-const STARTED: [&str; 3] = [
-    "systemctl daemon-reload",
-    "systemctl enable kubelet",
-    "systemctl restart kubelet",
-];
 
 #[test]
 fn commands_run_in_order_each_in_a_shell_of_its_own() {
@@ -254,8 +212,8 @@ fn commands_run_in_order_each_in_a_shell_of_its_own() {
         "set -e\necho 'two'\"'\" >> $TRACE",
     ];
     let post = ["echo three >> $TRACE", "false || true"];
-    let boot = boot(&with(vec![], &pre, &post, false), false);
-    assert!(boot.success && boot.marker && boot.begun, "{}", boot.output);
+    let (boot, begun) = boot(&with(vec![], &pre, &post, false), false);
+    assert!(boot.success && boot.marker && begun, "{}", boot.output);
     let wanted: Vec<_> = ["one", "two'"]
         .into_iter()
         .chain(STARTED)
@@ -268,10 +226,10 @@ fn commands_run_in_order_each_in_a_shell_of_its_own() {
 fn a_failed_step_ends_the_boot_without_the_marker_and_for_good() {
     let note = "echo note >> $TRACE";
     let failed = |pre: &[&str], post: &[&str], enable_fails, trace: &[&str], says: &str| {
-        let boot = boot(&with(vec![], pre, post, false), enable_fails);
+        let (boot, begun) = boot(&with(vec![], pre, post, false), enable_fails);
         assert!(!boot.success && !boot.marker, "{}", boot.output);
         // The unit does not run a second time.
-        assert!(boot.begun, "{}", boot.output);
+        assert!(begun, "{}", boot.output);
         assert_eq!(boot.trace, trace, "{}", boot.output);
         assert!(boot.output.contains(says), "{}", boot.output);
         let all = "the first boot failed at the step above";
@@ -306,7 +264,7 @@ fn special_bits_of_a_mode_are_set_by_the_script() {
         owner: "root:root".to_owned(),
         content: b"x".to_vec().into(),
     };
-    let boot = boot(&with(vec![file], &[], &[], false), false);
+    let (boot, _) = boot(&with(vec![file], &[], &[], false), false);
     assert!(boot.success, "{}", boot.output);
     let mode = std::fs::metadata(&path).expect("file").permissions().mode();
     assert_eq!(mode & 0o7777, 0o4750);

@@ -6,11 +6,14 @@
 //! where nothing is known. A new reason is a row of [`REASONS`]; docs/conditions.md is written
 //! from that table.
 
+mod shared;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+pub use self::shared::first_to_expire;
 use crate::kube_ext::events::EventSpec;
 
 macro_rules! types {

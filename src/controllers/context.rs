@@ -152,15 +152,10 @@ impl Context {
         self.settled.get(uid, self.clock.monotonic())
     }
 
-    /// Keeps that it is in order, or forgets it.
-    pub fn settle(&self, uid: &str, settled: Option<Arc<Settled>>) {
-        match settled {
-            Some(settled) => {
-                let now = self.clock.monotonic();
-                self.settled.put(uid.to_owned(), settled, now);
-            }
-            None => self.settled.forget(uid),
-        }
+    /// Keeps that it is in order.
+    pub fn settle(&self, uid: &str, settled: Arc<Settled>) {
+        let now = self.clock.monotonic();
+        self.settled.put(uid.to_owned(), settled, now);
     }
 
     /// Forgets everything kept in memory for an object that is gone.

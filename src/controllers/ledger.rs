@@ -1,8 +1,9 @@
 //! The ledger of an EtcdCluster, read: which member a machine has, under which name and address.
 //! Pure; both controllers look it up here.
 
+use crate::controllers::fields::{Problem, ProblemReason};
 use crate::crd::{EtcdCluster, Ledger, Slot};
-use crate::domain::{Founding, InitialClusterState, Member};
+use crate::domain::{Founding, InitialClusterState, Machine, Member};
 
 /// A member as the ledger has it.
 #[derive(Clone, Debug)]
@@ -58,6 +59,24 @@ pub fn founding(cluster: &EtcdCluster) -> Option<Founding> {
             None => InitialClusterState::New,
             Some(_) => InitialClusterState::Existing,
         },
+    })
+}
+
+/// A machine under another address than its member's: a member has its address for life, under another
+/// one it would be another member.
+pub fn moved(machines: &[Machine], founding: &Founding) -> Option<Problem> {
+    let (machine, member) = machines.iter().find_map(|machine| {
+        let member = founding.member_of(&machine.name)?;
+        (member.peer_url != machine.peer_url()).then_some((machine, member))
+    })?;
+    Some(Problem {
+        path: format!("spec.machines[{}].address", machine.name),
+        reason: ProblemReason::InvalidSpec,
+        message: format!(
+            "is {}, but the etcd member of this machine has {} for life; put the address back, or \
+             list the machine under another name, so that its member is replaced",
+            machine.address, member.peer_url
+        ),
     })
 }
 

@@ -2,6 +2,7 @@
 //! right, conditional everywhere else, and never over anybody else's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,8 +21,8 @@ use crate::domain::NodeName;
 use crate::kube_ext::events::EventSpec;
 use crate::kube_ext::owner;
 use crate::pki::issue::{IssueError, issue_ca, issue_leaf};
-use crate::pki::state::{self, PkiState};
-use crate::pki::{Ca, CertSpec, KeyPair, Leaf, MachinePki, secret_names};
+use crate::pki::state::{self, Signers};
+use crate::pki::{Ca, CertSpec, Leaf, MachinePki, secret_names};
 
 /// How keys and certificates are made.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +97,7 @@ impl SecretWriter<'_> {
         machine: &NodeName,
         leaves: BTreeMap<Leaf, CertSpec>,
         stored: Option<Box<Secret>>,
-        signers: BTreeMap<Ca, KeyPair>,
+        signers: Arc<Signers>,
     ) -> Result<Secret, Error> {
         let (algorithm, validity, now) = (self.keys.algorithm, self.keys.leaf_validity, self.now);
         let issued = self.generate(leaves.len(), move || {
@@ -156,13 +157,6 @@ impl SecretWriter<'_> {
         self.context.metrics.keys_generated(algorithm, count);
         Ok(made)
     }
-}
-
-/// The CAs that are stored and sound.
-pub fn signers(state: &PkiState) -> BTreeMap<Ca, KeyPair> {
-    let cas = state.cas.iter();
-    cas.filter_map(|(ca, stored)| Some((*ca, stored.as_ref().ok()?.pair.clone())))
-        .collect()
 }
 
 /// Empties the Secrets of a machine that is let go, and says since when it is.

@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
 
+use crate::controllers::fields::{Problem, ProblemReason};
 use crate::controllers::names;
-use crate::domain::Member;
+use crate::domain::{Founding, Machine, Member};
 use crate::machine_config::MachineConfig;
-use crate::pki::secret_names::VALUE;
+use crate::pki::secret_names::{self, VALUE};
 use crate::pki::state::SecretData;
 
 /// Type of every Secret of the Cluster API contract.
@@ -78,6 +79,58 @@ impl SecretMaker<'_> {
             secret.annotations_mut().insert(key, kept.name.clone());
         }
         secret
+    }
+}
+
+/// A Secret as it shall be, and as it is stored.
+pub type Change = (Box<Secret>, Option<Box<Secret>>);
+
+/// The machine configs of all machines, rendered.
+pub struct Rendered {
+    /// Revision of each machine's.
+    pub revisions: BTreeMap<String, String>,
+    /// Those that are not in place.
+    pub changes: Vec<Change>,
+}
+
+/// Renders every machine.
+///
+/// # Errors
+/// What keeps any of them from being rendered: all are published or none.
+pub fn rendered(
+    maker: SecretMaker<'_>,
+    machines: &[Machine],
+    founding: &Founding,
+    stored: &BTreeMap<String, Secret>,
+    render: impl Fn(&Machine) -> Result<MachineConfig, String>,
+) -> Result<Rendered, Vec<Problem>> {
+    let (mut revisions, mut changes) = (BTreeMap::new(), Vec::new());
+    let mut problems = Vec::new();
+    for machine in machines {
+        let config = match render(machine) {
+            Ok(config) => config,
+            Err(message) => {
+                problems.push(Problem {
+                    path: format!("spec.machines[{}]", machine.name),
+                    reason: ProblemReason::InvalidSpec,
+                    message,
+                });
+                continue;
+            }
+        };
+        let name = secret_names::machine_config(maker.name, &machine.name);
+        let stored = stored.get(&name);
+        let member = founding.member_of(&machine.name);
+        let desired = maker.machine_config(name, machine.name.as_str(), &config, member);
+        revisions.insert(machine.name.to_string(), config.revision);
+        if !stored.is_some_and(|stored| in_place(stored, &desired)) {
+            changes.push((Box::new(desired), stored.cloned().map(Box::new)));
+        }
+    }
+    if problems.is_empty() {
+        Ok(Rendered { revisions, changes })
+    } else {
+        Err(problems)
     }
 }
 

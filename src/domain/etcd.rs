@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::EnvVar;
 
-use super::{Kubelet, Machine, UserFile};
+use super::{Kubelet, Machine, NodeName, UserFile};
 use crate::crd::{Arg, KeyAlgorithm, MachineConfigFormat};
 
 /// Where the API servers of a control plane keep their state.
@@ -121,6 +121,12 @@ impl Founding {
             members: Vec::new(),
             state: InitialClusterState::Existing,
         }
+    }
+
+    /// The member of a machine.
+    pub fn member_of(&self, machine: &NodeName) -> Option<&Member> {
+        let mut members = self.members.iter();
+        members.find(|member| member.machine == machine.as_str())
     }
 }
 

@@ -74,8 +74,7 @@ pub(super) fn restarted_services(os_preparation: bool, containerd: bool) -> Vec<
 
 /// What the first boot does about data that is there, or not.
 pub(super) fn data_dir_of(founding: &Founding, machine: &Machine, folder: &str) -> Option<DataDir> {
-    let mut members = founding.members.iter();
-    let member = members.find(|member| member.machine == machine.name.as_str())?;
+    let member = founding.member_of(&machine.name)?;
     match (member.started, member.added) {
         (true, _) => Some(DataDir::Kept(folder.to_owned())),
         (false, true) => Some(DataDir::SetAside(folder.to_owned())),

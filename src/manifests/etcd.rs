@@ -62,8 +62,7 @@ pub(super) fn loopback(machine: &Machine) -> &'static str {
 /// does not start.
 fn membership<'a>(machine: &Machine, founding: &'a Founding) -> Result<&'a Member, ManifestError> {
     let name = machine.name.as_str();
-    let mut members = founding.members.iter();
-    let Some(member) = members.find(|member| member.machine == name) else {
+    let Some(member) = founding.member_of(&machine.name) else {
         return Err(ManifestError::NotAMember {
             machine: name.to_owned(),
         });

@@ -23,6 +23,9 @@ use crate::domain::{Machine, NodeName};
 /// Data of a Secret. Never print it.
 pub type SecretData = BTreeMap<String, ByteString>;
 
+/// CAs that sign.
+pub type Signers = BTreeMap<Ca, KeyPair>;
+
 /// Data of the Secrets that exist, as read live. A Secret that does not exist is left out.
 #[derive(Clone, Default)]
 pub struct Secrets {
@@ -99,6 +102,13 @@ impl PkiState {
     /// Secret of a CA.
     pub fn ca_secret(&self, ca: Ca) -> String {
         ca_secret(&self.name, self.etcd_ca_secret.as_deref(), ca)
+    }
+
+    /// The CAs that are stored and sound.
+    pub fn signers(&self) -> Signers {
+        let cas = self.cas.iter();
+        cas.filter_map(|(ca, stored)| Some((*ca, stored.as_ref().ok()?.pair.clone())))
+            .collect()
     }
 
     /// What all machines share; `None` while something is missing or defective. Whether an etcd CA

@@ -46,23 +46,15 @@ pub fn dry_run(
             fs::set_permissions(&place, fs::Permissions::from_mode(file.mode))?;
         }
     }
-    let config_file = scratch.path().join("kubeadm.yaml");
-    fs::write(&config_file, config)?;
-    let output = Command::new(kubeadm)
-        .env_clear()
-        .env("KUBEADM_INIT_DRYRUN_DIR", &folder)
-        .args(["init", "--dry-run", "--skip-phases=preflight", "--config"])
-        .arg(&config_file)
-        .output()
-        .with_context(|| format!("cannot run {}", kubeadm.display()))?;
-    ensure!(
-        output.status.success(),
-        "kubeadm failed: {}\nwith configuration:\n{config}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = run(
+        kubeadm,
+        &["init", "--dry-run", "--skip-phases=preflight", "--config"],
+        config,
+        &folder,
+    )?;
     Ok(DryRun {
         files: read_files(&folder, certificates_dir)?,
-        output: String::from_utf8(output.stdout)?,
+        output,
     })
 }
 
@@ -72,20 +64,12 @@ pub fn etcd_phase(kubeadm: &Path, config: &str) -> Result<File> {
     let scratch = tempfile::tempdir()?;
     let folder = scratch.path().join("dry-run");
     fs::create_dir(&folder)?;
-    let config_file = scratch.path().join("kubeadm.yaml");
-    fs::write(&config_file, config)?;
-    let output = Command::new(kubeadm)
-        .env_clear()
-        .env("KUBEADM_INIT_DRYRUN_DIR", &folder)
-        .args(["init", "phase", "etcd", "local", "--dry-run", "--config"])
-        .arg(&config_file)
-        .output()
-        .with_context(|| format!("cannot run {}", kubeadm.display()))?;
-    ensure!(
-        output.status.success(),
-        "kubeadm failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    run(
+        kubeadm,
+        &["init", "phase", "etcd", "local", "--dry-run", "--config"],
+        config,
+        &folder,
+    )?;
     let manifest = folder.join("etcd.yaml");
     Ok(File {
         mode: fs::metadata(&manifest)?.permissions().mode() & 0o7777,
@@ -95,21 +79,33 @@ pub fn etcd_phase(kubeadm: &Path, config: &str) -> Result<File> {
 
 /// What `kubeadm config images list` names for `config`, in its order.
 pub fn images(kubeadm: &Path, config: &str) -> Result<Vec<String>> {
+    let unused = tempfile::tempdir()?;
+    let text = run(
+        kubeadm,
+        &["config", "images", "list", "--config"],
+        config,
+        unused.path(),
+    )?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// What kubeadm prints with these arguments and `config` after them; a dry run writes into `folder`.
+fn run(kubeadm: &Path, arguments: &[&str], config: &str, folder: &Path) -> Result<String> {
     let mut config_file = tempfile::NamedTempFile::new()?;
     config_file.write_all(config.as_bytes())?;
     let output = Command::new(kubeadm)
         .env_clear()
-        .args(["config", "images", "list", "--config"])
+        .env("KUBEADM_INIT_DRYRUN_DIR", folder)
+        .args(arguments)
         .arg(config_file.path())
         .output()
         .with_context(|| format!("cannot run {}", kubeadm.display()))?;
     ensure!(
         output.status.success(),
-        "kubeadm failed: {}",
+        "kubeadm failed: {}\nwith configuration:\n{config}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text.lines().map(str::to_owned).collect())
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The dry run keeps everything in one folder: certificates with their subfolder, all else flat.

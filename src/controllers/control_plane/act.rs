@@ -1,7 +1,5 @@
 //! Carrying out one batch of writes, and taking the API server's answers into what was observed.
 
-use std::collections::BTreeMap;
-
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -9,11 +7,11 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::observe::{Observed, etcd_cluster};
-use super::plan::{Write, maker, pki_state};
+use super::plan::{Write, maker};
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::controllers::release;
-use crate::controllers::secret_writer::{KeySettings, SecretWriter, let_go, put, signers};
+use crate::controllers::secret_writer::{KeySettings, SecretWriter, let_go, put};
 use crate::controllers::secrets::data;
 use crate::crd::{ControlPlane as ControlPlaneObject, EtcdCluster};
 use crate::domain::{ControlPlane, NodeName};
@@ -22,8 +20,8 @@ use crate::kube_ext::owner;
 use crate::manifests::{Kubeconfig, kubeconfig};
 use crate::pki::inventory::cluster_admin;
 use crate::pki::issue::{issue_leaf, issue_service_account};
-use crate::pki::state;
-use crate::pki::{Ca, KeyPair, secret_names};
+use crate::pki::state::{self, Signers};
+use crate::pki::{Ca, secret_names};
 
 /// Writes of one batch that are under way at the same time.
 const WRITES_AT_ONCE: usize = 8;
@@ -43,7 +41,6 @@ pub async fn act(
     context: &Context,
 ) -> Result<(), Error> {
     let actor = Actor {
-        observed,
         control_plane,
         writer: SecretWriter {
             maker: maker(control_plane, owner),
@@ -117,7 +114,6 @@ pub async fn release(
 }
 
 struct Actor<'a> {
-    observed: &'a Observed,
     control_plane: &'a ControlPlane,
     writer: SecretWriter<'a>,
 }
@@ -131,23 +127,21 @@ impl Actor<'_> {
             Write::Leaves {
                 machine,
                 leaves,
+                signers,
                 stored,
             } => {
-                let signers = self.signers();
                 writer
                     .issue_leaves(&machine, leaves, stored, signers)
                     .await?
             }
-            Write::Kubeconfig { stored } => self.write_kubeconfig(stored).await?,
+            Write::Kubeconfig { signers, stored } => {
+                self.write_kubeconfig(&signers, stored).await?
+            }
             Write::MachineConfig { desired, stored } => writer.publish(desired, stored).await?,
             Write::CreateEtcd(cluster) => return self.create_etcd(&cluster).await,
             Write::RestoreEtcd(cluster) => return self.restore_etcd(&cluster).await,
         };
         Ok(Written::Secret(Box::new(secret)))
-    }
-
-    fn signers(&self) -> BTreeMap<Ca, KeyPair> {
-        signers(&pki_state(self.observed, self.control_plane))
     }
 
     async fn create_service_account(&self) -> Result<Secret, Error> {
@@ -163,9 +157,13 @@ impl Actor<'_> {
             .await
     }
 
-    async fn write_kubeconfig(&self, stored: Option<Box<Secret>>) -> Result<Secret, Error> {
+    async fn write_kubeconfig(
+        &self,
+        signers: &Signers,
+        stored: Option<Box<Secret>>,
+    ) -> Result<Secret, Error> {
         let control_plane = self.control_plane;
-        let ca = self.signers().remove(&Ca::Cluster);
+        let ca = signers.get(&Ca::Cluster);
         let ca = ca.ok_or_else(|| Error::Bug("the cluster CA is not stored".to_owned()))?;
         let server = control_plane
             .public_endpoint()

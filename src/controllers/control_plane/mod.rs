@@ -105,22 +105,22 @@ async fn publish(
 ) -> Result<Result<(Arc<Settled>, Vec<NodeName>), Progress>, Error> {
     let uid = observed.object.uid().unwrap_or_default();
     let control_plane = &resolved.control_plane;
-    let outcome = carry_out(resolved, observed, context).await?;
-    observed.expiries = plan::pki_state(observed, control_plane).expiries(&control_plane.machines);
-    let published = match outcome {
+    let published = match carry_out(resolved, observed, context).await? {
         Ok(published) => published,
         Err(progress) => {
-            context.settle(&uid, None);
+            let stored = plan::pki_state(observed, control_plane);
+            observed.expiries = stored.expiries(&control_plane.machines);
             return Ok(Err(progress));
         }
     };
+    observed.expiries.clone_from(&published.expiries);
     let (go, held) = leaving(observed, control_plane);
     let versions = Versions::of(observed, &inputs.contents);
     observed.secrets.clear();
     let settled = Arc::new(Settled {
         revisions: published.revisions,
         held,
-        expiries: observed.expiries.clone(),
+        expiries: published.expiries,
         trust: Trust {
             identity: context.target_identity(&uid, &published.pki.ca).await?,
             ca_pem: published.pki.ca.certificate_pem,
@@ -129,8 +129,9 @@ async fn publish(
         since: context.clock.monotonic(),
     });
     // While a machine is let go, there is something to do each time.
-    let kept = go.is_empty().then(|| Arc::clone(&settled));
-    context.settle(&uid, kept);
+    if go.is_empty() {
+        context.settle(&uid, Arc::clone(&settled));
+    }
     Ok(Ok((settled, go)))
 }
 

@@ -7,17 +7,18 @@
 mod obstacles;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use self::obstacles::{foreign_etcd, founding_halted, left_over, moved};
+use self::obstacles::{foreign_etcd, founding_halted, left_over};
 use super::etcd;
 use super::observe::Observed;
 use crate::controllers::conditions::Reason;
 use crate::controllers::fields::{Problem, ProblemReason};
-use crate::controllers::secrets::{SecretMaker, in_place};
+use crate::controllers::secrets::{Rendered, SecretMaker, rendered};
 use crate::controllers::{ledger, names};
 use crate::crd::EtcdCluster;
 use crate::domain::{
@@ -26,12 +27,8 @@ use crate::domain::{
 use crate::machine_config;
 use crate::pki::inventory::machine_leaves;
 use crate::pki::plan::{PkiStep, plan as plan_pki};
-use crate::pki::problem::PkiProblem;
-use crate::pki::state::{PkiState, Secrets};
+use crate::pki::state::{PkiState, Secrets, Signers};
 use crate::pki::{Ca, CertSpec, ClusterPki, Leaf, secret_names};
-
-/// Path of a [`Problem`] with a stored certificate or key.
-pub const CERTIFICATES_PATH: &str = "spec.certificates";
 
 /// The next batch, or what stands in its way.
 pub enum Plan {
@@ -48,6 +45,8 @@ pub enum Plan {
 /// What is published.
 pub struct Published {
     pub pki: ClusterPki,
+    /// When each certificate expires.
+    pub expiries: BTreeMap<String, Timestamp>,
     /// Revision of each machine's config.
     pub revisions: BTreeMap<String, String>,
 }
@@ -62,10 +61,12 @@ pub enum Write {
     Leaves {
         machine: NodeName,
         leaves: BTreeMap<Leaf, CertSpec>,
+        signers: Arc<Signers>,
         stored: Option<Box<Secret>>,
     },
     /// Write the administrators' kubeconfig.
     Kubeconfig {
+        signers: Arc<Signers>,
         stored: Option<Box<Secret>>,
     },
     CreateEtcd(Box<EtcdCluster>),
@@ -92,7 +93,8 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         return Plan::Await(Reason::AwaitingDeletion, text);
     }
     let founding = facts.founding();
-    if let Some(problem) = foreign_etcd(facts).or_else(|| moved(facts, founding.as_ref())) {
+    let moved = || ledger::moved(&facts.control_plane.machines, founding.as_ref()?);
+    if let Some(problem) = foreign_etcd(facts).or_else(moved) {
         return Plan::Stalled(vec![problem]);
     }
     let observed = facts.observed.etcd.as_ref();
@@ -106,14 +108,9 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         Err(error) => return Plan::stalled("spec", &error),
     };
     if !pki.problems.is_empty() {
-        let problem = |problem: &PkiProblem| Problem {
-            path: CERTIFICATES_PATH.to_owned(),
-            reason: ProblemReason::MissingInput,
-            message: problem.to_string(),
-        };
-        return Plan::Stalled(pki.problems.iter().map(problem).collect());
+        return Plan::Stalled(pki.problems.iter().map(Problem::from).collect());
     }
-    let mut writes = pki_writes(facts, pki.steps);
+    let mut writes = pki_writes(facts, &state, pki.steps);
     writes.extend(etcd_write(facts));
     let Some(cluster) = state.cluster().filter(|_| writes.is_empty()) else {
         return Plan::Write(writes);
@@ -203,7 +200,7 @@ pub fn pki_state(observed: &Observed, control_plane: &ControlPlane) -> PkiState 
     PkiState::read(name, &secrets)
 }
 
-fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
+fn pki_writes(facts: &Facts<'_>, state: &PkiState, steps: Vec<PkiStep>) -> Vec<Write> {
     let mut writes = Vec::new();
     let mut admin = false;
     let mut leaves: BTreeMap<_, BTreeMap<Leaf, CertSpec>> = BTreeMap::new();
@@ -227,10 +224,15 @@ fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
         // Leaves are signed by CAs that are stored.
         return writes;
     }
+    if leaves.is_empty() && !admin {
+        return writes;
+    }
     let name = &facts.control_plane.name;
+    let signers = Arc::new(state.signers());
     if admin {
         let stored = facts.observed.secrets.get(&secret_names::kubeconfig(name));
         writes.push(Write::Kubeconfig {
+            signers: Arc::clone(&signers),
             stored: stored.cloned().map(Box::new),
         });
     }
@@ -241,6 +243,7 @@ fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
             writes.push(Write::Leaves {
                 machine: machine.name.clone(),
                 leaves,
+                signers: Arc::clone(&signers),
                 stored,
             });
         }
@@ -276,56 +279,27 @@ pub fn maker<'a>(control_plane: &'a ControlPlane, owner: &'a OwnerReference) -> 
 /// Renders every machine; publishes all or, with an input missing or too large, none.
 fn publish(facts: &Facts<'_>, state: &PkiState, pki: ClusterPki, founding: &Founding) -> Plan {
     let control_plane = facts.control_plane;
-    let maker = maker(control_plane, facts.owner);
-    let mut writes = Vec::new();
-    let mut revisions = BTreeMap::new();
-    let mut problems = Vec::new();
-    for machine in &control_plane.machines {
-        match render(facts, state, &pki, founding, machine) {
-            Err(problem) => problems.push(problem),
-            Ok(config) => {
-                let name = secret_names::machine_config(&control_plane.name, &machine.name);
-                let mut members = founding.members.iter();
-                let member = members.find(|member| member.machine == machine.name.as_str());
-                let desired =
-                    maker.machine_config(name.clone(), machine.name.as_str(), &config, member);
-                revisions.insert(machine.name.to_string(), config.revision);
-                let stored = facts.observed.secrets.get(&name);
-                if !stored.is_some_and(|stored| in_place(stored, &desired)) {
-                    writes.push(Write::MachineConfig {
-                        desired: Box::new(desired),
-                        stored: stored.cloned().map(Box::new),
-                    });
-                }
-            }
+    let machines = &control_plane.machines;
+    let render = |machine: &Machine| {
+        let wanted = machine_leaves(control_plane, machine).map_err(|error| error.to_string())?;
+        let leaves = state.machine(&machine.name, wanted.keys());
+        let leaves = leaves.ok_or("certificates are missing")?;
+        machine_config::machine_config(control_plane, machine, founding, &pki, &leaves)
+            .map_err(|error| error.to_string())
+    };
+    let (maker, stored) = (maker(control_plane, facts.owner), &facts.observed.secrets);
+    match rendered(maker, machines, founding, stored, render) {
+        Err(problems) => Plan::Stalled(problems),
+        Ok(Rendered { revisions, changes }) if changes.is_empty() => {
+            Plan::Published(Box::new(Published {
+                expiries: state.expiries(machines),
+                pki,
+                revisions,
+            }))
+        }
+        Ok(Rendered { changes, .. }) => {
+            let write = |(desired, stored)| Write::MachineConfig { desired, stored };
+            Plan::Write(changes.into_iter().map(write).collect())
         }
     }
-    if !problems.is_empty() {
-        Plan::Stalled(problems)
-    } else if writes.is_empty() {
-        Plan::Published(Box::new(Published { pki, revisions }))
-    } else {
-        Plan::Write(writes)
-    }
-}
-
-fn render(
-    facts: &Facts<'_>,
-    state: &PkiState,
-    pki: &ClusterPki,
-    founding: &Founding,
-    machine: &Machine,
-) -> Result<machine_config::MachineConfig, Problem> {
-    let problem = |message: String| Problem {
-        path: format!("spec.machines[{}]", machine.name),
-        reason: ProblemReason::InvalidSpec,
-        message,
-    };
-    let wanted =
-        machine_leaves(facts.control_plane, machine).map_err(|error| problem(error.to_string()))?;
-    let leaves = state
-        .machine(&machine.name, wanted.keys())
-        .ok_or_else(|| problem("certificates are missing".to_owned()))?;
-    machine_config::machine_config(facts.control_plane, machine, founding, pki, &leaves)
-        .map_err(|error| problem(error.to_string()))
 }

@@ -52,23 +52,11 @@ pub fn references(spec: &crd::ControlPlaneSpec) -> BTreeSet<ContentRef> {
 pub fn resolve(object: &crd::ControlPlane, inputs: &Inputs) -> Result<Resolved, Vec<Problem>> {
     let mut checker = Checker::default();
     let resolved = control_plane(&mut checker, object, inputs);
-    let (mut problems, defaults) = checker.finish();
-    match resolved {
-        Some(control_plane) if problems.is_empty() => Ok(Resolved {
-            control_plane,
-            defaults,
-        }),
-        _ => {
-            if problems.is_empty() {
-                problems.push(Problem {
-                    path: "spec".to_owned(),
-                    reason: ProblemReason::InvalidSpec,
-                    message: "could not be resolved; please report this object".to_owned(),
-                });
-            }
-            Err(problems)
-        }
-    }
+    let (control_plane, defaults) = checker.conclude(resolved)?;
+    Ok(Resolved {
+        control_plane,
+        defaults,
+    })
 }
 
 fn control_plane(

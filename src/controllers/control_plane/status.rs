@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::live::Live;
 use super::machine_rows::{awaited, row};
-use super::plan::CERTIFICATES_PATH;
 use super::resolve::{Problem, Resolved};
 use crate::controllers::conditions::{
     AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED,
-    MEMBERSHIP_SETTLED, PAUSED, READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE, is_true,
+    MEMBERSHIP_SETTLED, PAUSED, READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE,
+    first_to_expire, is_true,
 };
 use crate::controllers::fields::ProblemReason;
 use crate::controllers::names;
@@ -42,8 +42,6 @@ const SPARE_BY_ORDER: &str =
     "it serves when a machine before it in spec.machines is taken out, or replicas is raised";
 const HELD: &str = "its release is requested, but spec says that it serves; take it out of \
                     spec.machines";
-/// Certificates that expire sooner are reported.
-const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// A Secret or ConfigMap that is needed is looked for again after this time: what the user makes
 /// carries no label of ours, so that no watch tells.
@@ -78,13 +76,6 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
-impl Facts<'_> {
-    fn first_to_expire(&self) -> Option<(&String, &Timestamp)> {
-        let all = self.expiries.into_iter().flatten();
-        all.min_by_key(|(_, expiry)| **expiry)
-    }
-}
-
 /// The status as it shall be, and what of it is news.
 pub fn status(facts: &Facts<'_>) -> (ControlPlaneStatus, Vec<EventSpec>) {
     let stored = facts.object.status.clone().unwrap_or_default();
@@ -105,7 +96,7 @@ pub fn status(facts: &Facts<'_>) -> (ControlPlaneStatus, Vec<EventSpec>) {
         let voters = etcd.replicas.unwrap_or(0);
         status.etcd_members = Some(format!("{}/{voters}", etcd.ready_replicas.unwrap_or(0)));
     }
-    if let Some((name, expiry)) = facts.first_to_expire() {
+    if let Some((name, expiry)) = facts.expiries.and_then(first_to_expire) {
         status.certificates = Some(CertificatesStatus {
             earliest_expiry: Some(expiry.to_string()),
             earliest_expiry_of: Some(name.clone()),
@@ -183,22 +174,22 @@ fn conditions(facts: &Facts<'_>, stored: &ControlPlaneStatus) -> Conditions {
     conditions.keep(&stored.conditions);
     conditions.set(PAUSED, false, Reason::NotPaused, "");
     conditions.set(STALLED, false, Reason::NotStalled, "");
-    certificates(&mut conditions, facts);
+    if let Some(expiries) = facts.expiries {
+        conditions.set_certificates(expiries, facts.now);
+    }
     match facts.progress {
         Progress::Paused => {
             conditions.set(PAUSED, true, Reason::Paused, "spec.paused is set");
             conditions.set(RECONCILING, false, Reason::Paused, "");
         }
-        Progress::Stalled(problems) => stalled(&mut conditions, problems),
+        Progress::Stalled(problems) => conditions.set_stalled(problems),
         Progress::Awaiting(reason, text) => {
             let text = format!("waiting for {text}");
             conditions.set(RECONCILING, true, *reason, text.clone());
             if *reason == Reason::AwaitingEtcdCluster {
                 conditions.set(ETCD_HEALTHY, false, *reason, text.clone());
             }
-            if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
-                conditions.set(MACHINE_CONFIGS_PUBLISHED, false, *reason, text);
-            }
+            conditions.set_unless_published(*reason, text);
         }
         Progress::Published { live, .. } => published(&mut conditions, facts, stored, live),
     }
@@ -209,52 +200,6 @@ fn conditions(facts: &Facts<'_>, stored: &ControlPlaneStatus) -> Conditions {
         AVAILABLE,
     ]);
     conditions
-}
-
-fn stalled(conditions: &mut Conditions, problems: &[Problem]) {
-    let reason = match problems.first().map(|problem| problem.reason) {
-        Some(ProblemReason::NotYetSupported) => Reason::NotYetSupported,
-        Some(ProblemReason::MissingInput) => Reason::MissingInput,
-        Some(ProblemReason::FoundingHalted) => Reason::FoundingHalted,
-        Some(ProblemReason::InvalidSpec) | None => Reason::InvalidSpec,
-    };
-    let text = problems
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ");
-    conditions.set(STALLED, true, reason, text.clone());
-    conditions.set(RECONCILING, false, Reason::Blocked, "");
-    if problems
-        .iter()
-        .any(|problem| problem.path == CERTIFICATES_PATH)
-    {
-        conditions.set(CERTIFICATES_VALID, false, reason, text.clone());
-    }
-    if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
-        conditions.set(MACHINE_CONFIGS_PUBLISHED, false, reason, text);
-    }
-}
-
-fn certificates(conditions: &mut Conditions, facts: &Facts<'_>) {
-    let Some((name, expiry)) = facts.first_to_expire() else {
-        return;
-    };
-    let left = expiry.duration_since(facts.now);
-    if left > EXPIRY_NOTICE {
-        conditions.set(CERTIFICATES_VALID, true, Reason::AsDesired, "");
-    } else if left.is_positive() {
-        let text = format!("{name} expires at {expiry}");
-        conditions.set(CERTIFICATES_VALID, true, Reason::CertificatesExpiring, text);
-    } else {
-        let text = format!("{name} expired at {expiry}");
-        conditions.set(
-            CERTIFICATES_VALID,
-            false,
-            Reason::CertificatesExpiring,
-            text,
-        );
-    }
 }
 
 fn published(

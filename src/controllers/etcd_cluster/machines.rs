@@ -21,7 +21,7 @@ use crate::controllers::error::Error;
 use crate::controllers::fields::{Problem, ProblemReason};
 use crate::controllers::names;
 use crate::controllers::release::{Released, has_member};
-use crate::controllers::secret_writer::{KeySettings, SecretWriter, let_go, signers};
+use crate::controllers::secret_writer::{KeySettings, SecretWriter, let_go};
 use crate::crd;
 use crate::domain::{EtcdCluster, NodeName};
 use crate::kube_ext::owner::controller_reference;
@@ -185,15 +185,15 @@ impl Seed<'_> {
             context: self.context,
             now: self.context.clock.now(),
         };
-        let signers = signers(&pki_state(self.cluster, &self.secrets));
         let carry_out = |write| {
-            let (writer, signers) = (&writer, signers.clone());
+            let writer = &writer;
             async move {
                 match write {
                     Write::Ca => writer.create_ca(Ca::Etcd).await,
                     Write::Leaves {
                         machine,
                         leaves,
+                        signers,
                         stored,
                     } => writer.issue_leaves(&machine, leaves, stored, signers).await,
                     Write::MachineConfig { desired, stored } => {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 
 use crate::controllers::fields::{
-    self, Checker, ContentRef, Contents, Problem, ProblemReason, content_references, show,
+    self, Checker, ContentRef, Contents, Problem, content_references, show,
 };
 use crate::controllers::ledger;
 use crate::crd::{self, CaKeysOnNodes, EtcdClusterSpec, EtcdSource};
@@ -29,20 +29,8 @@ pub fn resolve(
 ) -> Result<EtcdCluster, Vec<Problem>> {
     let mut checker = Checker::default();
     let resolved = cluster(&mut checker, object, contents);
-    let (mut problems, _) = checker.finish();
-    match resolved {
-        Some(cluster) if problems.is_empty() => Ok(follow(cluster, object)),
-        _ => {
-            if problems.is_empty() {
-                problems.push(Problem {
-                    path: "spec".to_owned(),
-                    reason: ProblemReason::InvalidSpec,
-                    message: "could not be resolved; please report this object".to_owned(),
-                });
-            }
-            Err(problems)
-        }
-    }
+    let (cluster, _) = checker.conclude(resolved)?;
+    Ok(follow(cluster, object))
 }
 
 fn cluster(

@@ -2,8 +2,23 @@
 
 use std::time::Duration;
 
-use super::{Checker, directory, duration};
+use super::{Checker, Problem, ProblemReason, directory, duration};
 use crate::crd;
+use crate::pki::problem::PkiProblem;
+
+/// Path of a [`Problem`] with a stored certificate or key.
+pub const CERTIFICATES_PATH: &str = "spec.certificates";
+
+impl From<&PkiProblem> for Problem {
+    /// Only a person can bring back what is missing or put right what is defective.
+    fn from(problem: &PkiProblem) -> Self {
+        Self {
+            path: CERTIFICATES_PATH.to_owned(),
+            reason: ProblemReason::MissingInput,
+            message: problem.to_string(),
+        }
+    }
+}
 
 /// The certificates' settings with their defaults applied.
 pub struct CertificateFields {

@@ -17,7 +17,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use certificates::{CertificateFields, certificates};
+pub use certificates::{CERTIFICATES_PATH, CertificateFields, certificates};
 pub use component::{args, component, env_vars, free_form, kubelet};
 pub use etcd::etcd_members;
 pub use forbidden::{allowed_args, allowed_envs};
@@ -144,6 +144,30 @@ impl Checker {
     /// Everything that is wrong, and the defaults that were applied.
     pub fn finish(self) -> (Vec<Problem>, BTreeMap<String, String>) {
         (self.problems, self.defaults)
+    }
+
+    /// What the spec resolved to, with the defaults that were applied.
+    ///
+    /// # Errors
+    /// Every problem of the spec, never an empty list.
+    pub fn conclude<T>(
+        self,
+        resolved: Option<T>,
+    ) -> Result<(T, BTreeMap<String, String>), Vec<Problem>> {
+        let (mut problems, defaults) = self.finish();
+        match resolved {
+            Some(resolved) if problems.is_empty() => Ok((resolved, defaults)),
+            _ => {
+                if problems.is_empty() {
+                    problems.push(Problem {
+                        path: "spec".to_owned(),
+                        reason: ProblemReason::InvalidSpec,
+                        message: "could not be resolved; please report this object".to_owned(),
+                    });
+                }
+                Err(problems)
+            }
+        }
     }
 }
 

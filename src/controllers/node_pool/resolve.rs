@@ -13,7 +13,7 @@ pub use workers::is_control_plane;
 
 use crate::controllers::control_plane::resolve as control_plane;
 use crate::controllers::fields::{
-    self, Checker, ContentRef, Contents, Problem, ProblemReason, content_references,
+    self, Checker, ContentRef, Contents, Problem, content_references,
 };
 use crate::controllers::names;
 use crate::crd;
@@ -48,20 +48,7 @@ pub fn resolve(
 ) -> Result<domain::NodePool, Vec<Problem>> {
     let mut checker = Checker::default();
     let resolved = node_pool(&mut checker, object, inputs);
-    let (mut problems, _) = checker.finish();
-    match resolved {
-        Some(pool) if problems.is_empty() => Ok(pool),
-        _ => {
-            if problems.is_empty() {
-                problems.push(Problem {
-                    path: "spec".to_owned(),
-                    reason: ProblemReason::InvalidSpec,
-                    message: "could not be resolved; please report this object".to_owned(),
-                });
-            }
-            Err(problems)
-        }
-    }
+    Ok(checker.conclude(resolved)?.0)
 }
 
 fn node_pool(

@@ -10,7 +10,7 @@ use super::nodes::{Outcome, revision_of};
 use super::plan::{Members, Settled};
 use crate::controllers::conditions::{
     Conditions, MACHINE_CONFIGS_PUBLISHED, NODES_READY, PAUSED, READY, RECONCILING, Reason,
-    STALLED, State, TOKENS_VALID, UP_TO_DATE,
+    STALLED, TOKENS_VALID, UP_TO_DATE,
 };
 use crate::controllers::fields::{Problem, ProblemReason};
 use crate::controllers::names;
@@ -209,13 +209,11 @@ fn conditions(
             conditions.set(PAUSED, true, Reason::Paused, "spec.paused is set");
             conditions.set(RECONCILING, false, Reason::Paused, "");
         }
-        Progress::Stalled(problems) => stalled(&mut conditions, problems),
+        Progress::Stalled(problems) => conditions.set_stalled(problems),
         Progress::Awaiting(reason, text) => {
             let text = format!("waiting for {text}");
             conditions.set(RECONCILING, true, *reason, text.clone());
-            if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
-                conditions.set(MACHINE_CONFIGS_PUBLISHED, false, *reason, text);
-            }
+            conditions.set_unless_published(*reason, text);
         }
         Progress::Live(live) => of_a_live_pool(&mut conditions, pool, live),
     }
@@ -237,23 +235,6 @@ fn expired(conditions: &mut Conditions, status: &NodePoolStatus, now: Timestamp)
     };
     if let Some(text) = rows.chain(shared).find_map(over) {
         conditions.set(TOKENS_VALID, false, Reason::TokensExpired, text);
-    }
-}
-
-fn stalled(conditions: &mut Conditions, problems: &[Problem]) {
-    let reason = match problems.first().map(|problem| problem.reason) {
-        Some(ProblemReason::NotYetSupported) => Reason::NotYetSupported,
-        Some(ProblemReason::MissingInput) => Reason::MissingInput,
-        Some(ProblemReason::FoundingHalted | ProblemReason::InvalidSpec) | None => {
-            Reason::InvalidSpec
-        }
-    };
-    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let text = texts.join("; ");
-    conditions.set(STALLED, true, reason, text.clone());
-    conditions.set(RECONCILING, false, Reason::Blocked, "");
-    if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
-        conditions.set(MACHINE_CONFIGS_PUBLISHED, false, reason, text);
     }
 }
 

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use super::Facts;
 use crate::controllers::conditions::{Reason, STALLED};
 use crate::controllers::fields::{Problem, ProblemReason};
-use crate::domain::{Etcd, Founding};
+use crate::domain::Etcd;
 use crate::kube_ext::owner;
 
 /// What an earlier ControlPlane of this name has left behind and the garbage collector will take
@@ -67,26 +67,6 @@ pub fn foreign_etcd(facts: &Facts<'_>) -> Option<Problem> {
             "an EtcdCluster {:?} exists that does not belong to this ControlPlane; give one of \
              them another name",
             facts.control_plane.name
-        ),
-    })
-}
-
-/// A member has its address for life: under another one it would be another member.
-pub fn moved(facts: &Facts<'_>, founding: Option<&Founding>) -> Option<Problem> {
-    let members = &founding?.members;
-    let moved = facts.control_plane.machines.iter().find_map(|machine| {
-        let mut members = members.iter();
-        let member = members.find(|member| member.machine == machine.name.as_str())?;
-        (member.peer_url != machine.peer_url()).then_some((machine, member))
-    });
-    let (machine, member) = moved?;
-    Some(Problem {
-        path: format!("spec.machines[{}].address", machine.name),
-        reason: ProblemReason::InvalidSpec,
-        message: format!(
-            "is {}, but the etcd member of this machine has {} for life; put the address back, or \
-             list the machine under another name, so that its member is replaced",
-            machine.address, member.peer_url
         ),
     })
 }

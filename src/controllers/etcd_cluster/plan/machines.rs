@@ -5,28 +5,25 @@
 //! again from what the API server answered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::controllers::conditions::Reason;
-use crate::controllers::fields::{Problem, ProblemReason};
+use crate::controllers::fields::Problem;
 use crate::controllers::ledger;
 use crate::controllers::names;
-use crate::controllers::secrets::{SecretMaker, in_place};
+use crate::controllers::secrets::{Rendered, SecretMaker, rendered};
 use crate::crd;
 use crate::domain::{EtcdCluster, Founding, Machine, NodeName};
 use crate::kube_ext::owner;
-use crate::machine_config::{MachineConfig, etcd_machine_config};
+use crate::machine_config::etcd_machine_config;
 use crate::pki::inventory::{etcd_machine_leaves, of_etcd_cluster};
 use crate::pki::plan::{PkiStep, plan_for};
-use crate::pki::problem::PkiProblem;
-use crate::pki::state::{PkiState, Secrets};
+use crate::pki::state::{PkiState, Secrets, Signers};
 use crate::pki::{Ca, CertSpec, Leaf, secret_names};
-
-/// Path of a [`Problem`] with a stored certificate or key.
-pub const CERTIFICATES_PATH: &str = "spec.certificates";
 
 /// The next batch, or what stands in its way.
 pub enum Plan {
@@ -48,6 +45,7 @@ pub enum Write {
     Leaves {
         machine: NodeName,
         leaves: BTreeMap<Leaf, CertSpec>,
+        signers: Arc<Signers>,
         stored: Option<Box<Secret>>,
     },
     /// Create or change a machine config.
@@ -73,24 +71,18 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         return Plan::Await(Reason::AwaitingDeletion, text);
     }
     let founding = ledger::founding(facts.object);
-    if let Some(problem) = founding
-        .as_ref()
-        .and_then(|founding| moved(facts, founding))
-    {
+    let machines = &facts.cluster.machines;
+    let moved = |founding| ledger::moved(machines, founding);
+    if let Some(problem) = founding.as_ref().and_then(moved) {
         return Plan::Stalled(vec![problem]);
     }
     let state = pki_state(facts.cluster, facts.secrets);
     let inventory = of_etcd_cluster(facts.cluster);
     let pki = plan_for(inventory, &state, facts.was_published(), facts.now);
     if !pki.problems.is_empty() {
-        let problem = |problem: &PkiProblem| Problem {
-            path: CERTIFICATES_PATH.to_owned(),
-            reason: ProblemReason::MissingInput,
-            message: problem.to_string(),
-        };
-        return Plan::Stalled(pki.problems.iter().map(problem).collect());
+        return Plan::Stalled(pki.problems.iter().map(Problem::from).collect());
     }
-    let writes = writes(facts, pki.steps);
+    let writes = writes(facts, &state, pki.steps);
     let ca = state.cas.get(&Ca::Etcd).and_then(|ca| ca.as_ref().ok());
     let Some(ca) = ca.filter(|_| writes.is_empty()) else {
         return Plan::Write(writes);
@@ -117,10 +109,6 @@ impl Facts<'_> {
         let slots = status.and_then(|status| Some(&status.ledger.as_ref()?.slots));
         let started = slots.is_some_and(|slots| slots.iter().any(|slot| slot.started));
         stored || started || status.is_some_and(|status| status.cluster_id.is_some())
-    }
-
-    fn maker(&self) -> SecretMaker<'_> {
-        maker(self.cluster, self.owner)
     }
 }
 
@@ -150,25 +138,6 @@ fn left_over(facts: &Facts<'_>) -> Option<String> {
     })
 }
 
-/// A member has its address for life: under another one it would be another member.
-fn moved(facts: &Facts<'_>, founding: &Founding) -> Option<Problem> {
-    let moved = facts.cluster.machines.iter().find_map(|machine| {
-        let mut members = founding.members.iter();
-        let member = members.find(|member| member.machine == machine.name.as_str())?;
-        (member.peer_url != machine.peer_url()).then_some((machine, member))
-    });
-    let (machine, member) = moved?;
-    Some(Problem {
-        path: format!("spec.machines[{}].address", machine.name),
-        reason: ProblemReason::InvalidSpec,
-        message: format!(
-            "is {}, but the etcd member of this machine has {} for life; put the address back, or \
-             list the machine under another name, so that its member is replaced",
-            machine.address, member.peer_url
-        ),
-    })
-}
-
 /// The certificates and keys that are stored.
 pub fn pki_state(cluster: &EtcdCluster, secrets: &BTreeMap<String, Secret>) -> PkiState {
     let name = &cluster.name;
@@ -186,7 +155,7 @@ pub fn pki_state(cluster: &EtcdCluster, secrets: &BTreeMap<String, Secret>) -> P
     PkiState::read(name, &secrets)
 }
 
-fn writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
+fn writes(facts: &Facts<'_>, state: &PkiState, steps: Vec<PkiStep>) -> Vec<Write> {
     let mut issued: BTreeMap<NodeName, BTreeMap<Leaf, CertSpec>> = BTreeMap::new();
     for step in steps {
         match step {
@@ -205,12 +174,17 @@ fn writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
             | PkiStep::Keep { .. } => {}
         }
     }
+    if issued.is_empty() {
+        return Vec::new();
+    }
+    let signers = Arc::new(state.signers());
     let write = |(machine, leaves)| {
         let secret = secret_names::machine_certificates(&facts.cluster.name, &machine);
         Write::Leaves {
             stored: facts.secrets.get(&secret).cloned().map(Box::new),
             machine,
             leaves,
+            signers: Arc::clone(&signers),
         }
     };
     issued.into_iter().map(write).collect()
@@ -218,53 +192,23 @@ fn writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
 
 /// Renders every machine; publishes all or, with an input missing or too large, none.
 fn publish(facts: &Facts<'_>, state: &PkiState, ca_pem: &str, founding: &Founding) -> Plan {
-    let mut writes = Vec::new();
-    let mut problems = Vec::new();
-    for machine in &facts.cluster.machines {
-        match render(facts, state, ca_pem, founding, machine) {
-            Err(problem) => problems.push(problem),
-            Ok(config) => {
-                let name = secret_names::machine_config(&facts.cluster.name, &machine.name);
-                let mut members = founding.members.iter();
-                let member = members.find(|member| member.machine == machine.name.as_str());
-                let (maker, node) = (facts.maker(), machine.name.as_str());
-                let desired = maker.machine_config(name.clone(), node, &config, member);
-                let stored = facts.secrets.get(&name);
-                if !stored.is_some_and(|stored| in_place(stored, &desired)) {
-                    writes.push(Write::MachineConfig {
-                        desired: Box::new(desired),
-                        stored: stored.cloned().map(Box::new),
-                    });
-                }
-            }
+    let cluster = facts.cluster;
+    let render = |machine: &Machine| {
+        let wanted = etcd_machine_leaves(&cluster.members, machine);
+        let leaves = state.machine(&machine.name, wanted.keys());
+        let leaves = leaves.ok_or("certificates are missing")?;
+        etcd_machine_config(cluster, machine, founding, ca_pem, &leaves)
+            .map_err(|error| error.to_string())
+    };
+    let maker = maker(cluster, facts.owner);
+    match rendered(maker, &cluster.machines, founding, facts.secrets, render) {
+        Err(problems) => Plan::Stalled(problems),
+        Ok(Rendered { changes, .. }) if changes.is_empty() => Plan::Published,
+        Ok(Rendered { changes, .. }) => {
+            let write = |(desired, stored)| Write::MachineConfig { desired, stored };
+            Plan::Write(changes.into_iter().map(write).collect())
         }
     }
-    if !problems.is_empty() {
-        Plan::Stalled(problems)
-    } else if writes.is_empty() {
-        Plan::Published
-    } else {
-        Plan::Write(writes)
-    }
-}
-
-fn render(
-    facts: &Facts<'_>,
-    state: &PkiState,
-    ca_pem: &str,
-    founding: &Founding,
-    machine: &Machine,
-) -> Result<MachineConfig, Problem> {
-    let problem = |message: String| Problem {
-        path: format!("spec.machines[{}]", machine.name),
-        reason: ProblemReason::InvalidSpec,
-        message,
-    };
-    let wanted = etcd_machine_leaves(&facts.cluster.members, machine);
-    let leaves = state.machine(&machine.name, wanted.keys());
-    let leaves = leaves.ok_or_else(|| problem("certificates are missing".to_owned()))?;
-    etcd_machine_config(facts.cluster, machine, founding, ca_pem, &leaves)
-        .map_err(|error| problem(error.to_string()))
 }
 
 #[cfg(test)]

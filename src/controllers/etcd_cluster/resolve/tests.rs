@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::controllers::fields::ProblemReason;
 
 fn sample() -> Value {
     let machine = |n: u8, domain: &str| {

@@ -1,16 +1,14 @@
 //! What an EtcdCluster on machines of its own has to say beside what every EtcdCluster says.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{TYPES, with_conditions};
 use crate::controllers::conditions::{
     AVAILABLE, CERTIFICATES_VALID, Conditions, ETCD_HEALTHY, MACHINE_CONFIGS_PUBLISHED, PAUSED,
-    RECONCILING, Reason, STALLED, State,
+    RECONCILING, Reason, STALLED,
 };
 use crate::controllers::etcd_cluster::machines::{Machines, Progress};
-use crate::controllers::etcd_cluster::plan::machines::CERTIFICATES_PATH;
-use crate::controllers::fields::{Problem, ProblemReason};
 use crate::crd::{EtcdCluster, EtcdClusterStatus};
 use crate::kube_ext::events::EventSpec;
 
@@ -23,21 +21,19 @@ const NEEDED: [&str; 4] = [
     ETCD_HEALTHY,
     AVAILABLE,
 ];
-/// Certificates that expire sooner are reported.
-const EXPIRY_NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Adds them to what is known of the members.
 pub fn add(conditions: &mut Conditions, machines: &Machines, stored: &[Condition], now: Timestamp) {
     let mut own = Conditions::unknown(&OWN_TYPES);
     own.keep(stored);
     conditions.extend(own);
-    certificates(conditions, machines, now);
+    conditions.set_certificates(&machines.expiries, now);
     match &machines.progress {
-        Progress::Stalled(problems) => stalled(conditions, problems),
+        Progress::Stalled(problems) => conditions.set_stalled(problems),
         Progress::Awaiting(reason, text) => {
             let text = format!("waiting for {text}");
             conditions.set(RECONCILING, true, *reason, text.clone());
-            unless_published(conditions, *reason, text);
+            conditions.set_unless_published(*reason, text);
         }
         Progress::Published => {
             conditions.set(MACHINE_CONFIGS_PUBLISHED, true, Reason::AsDesired, "");
@@ -63,54 +59,13 @@ pub fn held(
     with_conditions(cluster, conditions, now)
 }
 
-fn stalled(conditions: &mut Conditions, problems: &[Problem]) {
-    let reason = match problems.first().map(|problem| problem.reason) {
-        Some(ProblemReason::NotYetSupported) => Reason::NotYetSupported,
-        Some(ProblemReason::MissingInput) => Reason::MissingInput,
-        Some(ProblemReason::FoundingHalted) => Reason::FoundingHalted,
-        Some(ProblemReason::InvalidSpec) | None => Reason::InvalidSpec,
-    };
-    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let text = texts.join("; ");
-    conditions.set(STALLED, true, reason, text.clone());
-    conditions.set(RECONCILING, false, Reason::Blocked, "");
-    if problems
-        .iter()
-        .any(|problem| problem.path == CERTIFICATES_PATH)
-    {
-        conditions.set(CERTIFICATES_VALID, false, reason, text.clone());
-    }
-    unless_published(conditions, reason, text);
-}
-
-fn unless_published(conditions: &mut Conditions, reason: Reason, text: String) {
-    if conditions.state(MACHINE_CONFIGS_PUBLISHED) != Some(State::True) {
-        conditions.set(MACHINE_CONFIGS_PUBLISHED, false, reason, text);
-    }
-}
-
-fn certificates(conditions: &mut Conditions, machines: &Machines, now: Timestamp) {
-    let first = machines.expiries.iter().min_by_key(|(_, expiry)| **expiry);
-    let Some((name, expiry)) = first else { return };
-    let left = expiry.duration_since(now);
-    let (valid, reason, text) = if left > EXPIRY_NOTICE {
-        (true, Reason::AsDesired, String::new())
-    } else if left.is_positive() {
-        let text = format!("{name} expires at {expiry}");
-        (true, Reason::CertificatesExpiring, text)
-    } else {
-        let text = format!("{name} expired at {expiry}");
-        (false, Reason::CertificatesExpiring, text)
-    };
-    conditions.set(CERTIFICATES_VALID, valid, reason, text);
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::controllers::conditions::READY;
+    use crate::controllers::conditions::{READY, State};
+    use crate::controllers::fields::{CERTIFICATES_PATH, Problem, ProblemReason};
 
     fn ready(progress: Progress, expiry: i64) -> (Conditions, bool) {
         let at = |second| Timestamp::from_second(second).unwrap();

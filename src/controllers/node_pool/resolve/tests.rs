@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::controllers::fields::ProblemReason;
 use crate::domain::Workers;
 
 fn control_plane() -> crd::ControlPlane {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controllers::etcd_cluster::resolve::resolve;
 use crate::controllers::fields::Contents;
+use crate::controllers::fields::ProblemReason;
 use crate::pki::issue::{issue_ca, issue_leaf};
 use crate::pki::state::{ca_data, machine_data};
 
