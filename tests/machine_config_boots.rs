@@ -157,10 +157,15 @@ fn a_failed_command_leaves_the_kubelet_down_for_good() -> Result<()> {
         log.contains("the first boot failed at the step above"),
         "{log}"
     );
-    let absent = |path: &str| machine.exec(&["test", "!", "-e", path]);
-    absent("/root/too-far")?;
-    absent(MARKER)?;
+    // cloud-init runs once an instance: the next boot is an ordinary one.
+    stays_down(&machine)
+}
+
+/// After a failed first boot, and after another one: no later step, no marker and no kubelet.
+fn stays_down(machine: &Machine) -> Result<()> {
     let down = |when: &str| {
+        machine.exec(&["test", "!", "-e", "/root/too-far"])?;
+        machine.exec(&["test", "!", "-e", MARKER])?;
         let state = machine.exec(&["sh", "-c", "systemctl is-active kubelet || true"])?;
         ensure!(state.trim() == "inactive", "{when}: the kubelet is {state}");
         Ok(())
@@ -168,10 +173,8 @@ fn a_failed_command_leaves_the_kubelet_down_for_good() -> Result<()> {
     down("after the failure")?;
     machine.power_off()?;
     machine.boot()?;
-    // cloud-init runs once an instance: this boot is an ordinary one.
     machine.wait_booted(BOOT).context("second boot")?;
-    down("after another boot")?;
-    absent(MARKER).map(drop)
+    down("after another boot")
 }
 
 /// What Ignition does before the first boot, on a disk: files, units, and presets, which systemd's
@@ -266,16 +269,5 @@ fn with_ignition_a_failed_command_leaves_the_kubelet_down_for_good() -> Result<(
     ] {
         ensure!(log.contains(words), "{log}");
     }
-    let down = |when: &str| {
-        machine.exec(&["test", "!", "-e", "/root/too-far"])?;
-        machine.exec(&["test", "!", "-e", MARKER])?;
-        let state = machine.exec(&["sh", "-c", "systemctl is-active kubelet || true"])?;
-        ensure!(state.trim() == "inactive", "{when}: the kubelet is {state}");
-        Ok(())
-    };
-    down("after the failure")?;
-    machine.power_off()?;
-    machine.boot()?;
-    machine.wait_booted(BOOT).context("second boot")?;
-    down("after another boot")
+    stays_down(&machine)
 }
