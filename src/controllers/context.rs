@@ -9,11 +9,12 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::control_plane::Settled;
+use super::control_plane::InOrder;
 use super::error::Error;
-use super::etcd_cluster::MirrorRecord;
+use super::etcd_cluster::{Expiries, MirrorRecord};
 use super::memories::Memories;
 use super::pace::Changes;
+use super::settled::Settled;
 use crate::crd::{EtcdCluster, KeyAlgorithm};
 use crate::etcd::{EtcdApi, EtcdClients, EtcdCredentials};
 use crate::kube_ext::events::Events;
@@ -43,12 +44,14 @@ pub struct Context {
     pub in_place: InPlace,
     /// When each status changed last.
     pub changes: Changes,
+    /// Control planes that had nothing left to write, by their UID.
+    pub control_planes: Pool<Settled<InOrder>>,
+    /// EtcdClusters whose machines had nothing left to write, by their UID.
+    pub etcd_machines: Pool<Settled<Expiries>>,
     etcd: Pool<EtcdClients>,
     target: Pool<KeyPair>,
     /// Clients of targets that were ready when they were used last, by the ControlPlane's UID.
     target_clients: Pool<Client>,
-    /// Control planes that had nothing left to write, by their UID.
-    settled: Pool<Settled>,
 }
 
 impl Context {
@@ -63,10 +66,11 @@ impl Context {
             memories: Memories::default(),
             in_place: InPlace::default(),
             changes: Changes::default(),
+            control_planes: Pool::default(),
+            etcd_machines: Pool::default(),
             etcd: Pool::default(),
             target: Pool::default(),
             target_clients: Pool::default(),
-            settled: Pool::default(),
         }
     }
 
@@ -147,21 +151,11 @@ impl Context {
         }
     }
 
-    /// The control plane as it was found in order last.
-    pub fn settled(&self, uid: &str) -> Option<Arc<Settled>> {
-        self.settled.get(uid, self.clock.monotonic())
-    }
-
-    /// Keeps that it is in order.
-    pub fn settle(&self, uid: &str, settled: Arc<Settled>) {
-        let now = self.clock.monotonic();
-        self.settled.put(uid.to_owned(), settled, now);
-    }
-
     /// Forgets everything kept in memory for an object that is gone.
     pub fn forget(&self, uid: &str) {
         self.target_clients.forget(uid);
-        self.settled.forget(uid);
+        self.control_planes.forget(uid);
+        self.etcd_machines.forget(uid);
         self.etcd.forget(uid);
         self.target.forget(uid);
         self.mirrors.forget(uid);
@@ -188,7 +182,7 @@ impl Context {
 }
 
 /// What is kept in memory for an object, by its UID, until it has to be made anew.
-struct Pool<T> {
+pub struct Pool<T> {
     entries: Mutex<HashMap<String, (Arc<T>, Duration)>>,
 }
 
@@ -201,13 +195,15 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T> Pool<T> {
-    fn get(&self, uid: &str, now: Duration) -> Option<Arc<T>> {
+    /// The entry, unless it has to be made anew at `now`, on the monotonic clock.
+    pub fn get(&self, uid: &str, now: Duration) -> Option<Arc<T>> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let (entry, made) = entries.get(uid)?;
         (now.saturating_sub(*made) < OWN_RENEWAL).then(|| Arc::clone(entry))
     }
 
-    fn put(&self, uid: String, entry: Arc<T>, now: Duration) {
+    /// Keeps an entry that was made at `now`.
+    pub fn put(&self, uid: String, entry: Arc<T>, now: Duration) {
         self.entries
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

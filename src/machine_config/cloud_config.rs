@@ -17,9 +17,9 @@ use crate::manifests::NodeFile;
 /// The document. The first line is `#cloud-config`: no template language is asked for, so braces in
 /// files mean themselves.
 pub(super) fn document(files: &[NodeFile], boot: &Boot) -> Zeroizing<String> {
-    // Large enough never to move, which would leave copies of keys behind: a block of one-letter
-    // lines is the worst case, with three bytes for one.
-    let content: usize = files.iter().map(|file| 3 * file.content.len() + 512).sum();
+    // Large enough never to move, which would leave copies of keys behind, and no larger, because
+    // all of it is wiped.
+    let content: usize = files.iter().map(|file| longest(&file.content) + 512).sum();
     let mut text = Zeroizing::new(String::with_capacity(content + 16_384));
     text.push_str("#cloud-config\n");
     commands(&mut text, "bootcmd", &boot.before_files);
@@ -31,6 +31,12 @@ pub(super) fn document(files: &[NodeFile], boot: &Boot) -> Zeroizing<String> {
     }
     commands(&mut text, "runcmd", &boot.at_the_end);
     text
+}
+
+/// The most bytes that a content becomes: a block with its indentation, or Base64.
+fn longest(content: &[u8]) -> usize {
+    let lines = content.split(|byte| *byte == b'\n').count();
+    (content.len() + 3 * lines + 1).max(content.len().div_ceil(3) * 4)
 }
 
 fn write_file(text: &mut String, file: &NodeFile) {

@@ -26,6 +26,8 @@ pub struct Certificate {
     pub not_after: Timestamp,
     /// `CA:TRUE`, and allowed to sign certificates.
     pub signs_certificates: bool,
+    /// The key, as in the certificate.
+    public_key: Vec<u8>,
     der: CertificateDer<'static>,
 }
 
@@ -77,13 +79,14 @@ impl Certificate {
             not_before: at(parsed.validity().not_before)?,
             not_after: at(parsed.validity().not_after)?,
             signs_certificates: parsed.is_ca() && may_sign,
+            public_key: parsed.public_key().subject_public_key.data.to_vec(),
             der,
         })
     }
 
     /// Whether `key` is the private key of this certificate.
     pub(super) fn belongs_to(&self, key: &PrivateKey) -> bool {
-        self.with_parsed(|parsed| same_key(parsed.public_key(), key))
+        self.public_key == key.der_bytes()
     }
 
     /// Whether `ca` signed this certificate.
@@ -117,11 +120,8 @@ impl Certificate {
 
 /// Whether a `PUBLIC KEY` in DER is the public half of `key`.
 pub(super) fn is_public_half(spki_der: &[u8], key: &PrivateKey) -> bool {
-    SubjectPublicKeyInfo::from_der(spki_der).is_ok_and(|(_, info)| same_key(&info, key))
-}
-
-fn same_key(info: &SubjectPublicKeyInfo<'_>, key: &PrivateKey) -> bool {
-    info.subject_public_key.data.as_ref() == key.der_bytes()
+    SubjectPublicKeyInfo::from_der(spki_der)
+        .is_ok_and(|(_, info)| info.subject_public_key.data.as_ref() == key.der_bytes())
 }
 
 /// Whether every part of a name is one attribute, and no attribute comes twice.

@@ -6,7 +6,7 @@ use super::inventory::{self, Inventory, InventoryError};
 use super::policy::{self, Verdict, Why};
 use super::problem::{Defect, PkiProblem};
 use super::secret_names::{self, CERTIFICATE, PRIVATE_KEY};
-use super::state::{PkiState, Stored};
+use super::state::PkiState;
 use super::{Ca, CertSpec, Leaf};
 use crate::domain::{ControlPlane, NodeName};
 
@@ -83,7 +83,7 @@ pub fn plan_for(inventory: Inventory, state: &PkiState, founded: bool, now: Time
                 &state.ca_secret(spec.signer),
                 stored.and_then(|leaves| leaves.get(&leaf)),
                 &spec,
-                sound_ca(state, spec.signer),
+                has_sound_ca(state, spec.signer),
                 founded,
                 now,
             );
@@ -114,7 +114,7 @@ fn plan_cluster_admin(plan: &mut PkiPlan, state: &PkiState, now: Timestamp) {
         &state.ca_secret(spec.signer),
         state.cluster_admin.as_ref(),
         &spec,
-        sound_ca(state, spec.signer),
+        has_sound_ca(state, spec.signer),
         false,
         now,
     );
@@ -123,8 +123,8 @@ fn plan_cluster_admin(plan: &mut PkiPlan, state: &PkiState, now: Timestamp) {
     }
 }
 
-fn sound_ca(state: &PkiState, ca: Ca) -> Option<&Stored> {
-    state.cas.get(&ca)?.as_ref().ok()
+fn has_sound_ca(state: &PkiState, ca: Ca) -> bool {
+    state.cas.get(&ca).is_some_and(Result::is_ok)
 }
 
 fn plan_ca(plan: &mut PkiPlan, state: &PkiState, ca: Ca, founded: bool, now: Timestamp) {

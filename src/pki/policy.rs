@@ -32,13 +32,13 @@ pub enum Verdict {
     Refuse(PkiProblem),
 }
 
-/// What to do about a leaf. `ca` is its stored signer, of Secret `ca_secret`; `None` if that is about
-/// to be issued. `founded`: see [`super::plan::plan`].
+/// What to do about a leaf. `ca_secret` holds its signer; `ca_stored`: else that is about to be
+/// issued. `founded`: see [`super::plan::plan`].
 pub fn leaf_verdict(
     ca_secret: &str,
     stored: Option<&Result<Stored, PkiProblem>>,
     spec: &CertSpec,
-    ca: Option<&Stored>,
+    ca_stored: bool,
     founded: bool,
     now: Timestamp,
 ) -> Verdict {
@@ -54,16 +54,16 @@ pub fn leaf_verdict(
         Some(Err(problem)) => return defective(problem),
         Some(Ok(stored)) => stored,
     };
-    let Some(ca) = ca else {
+    if !ca_stored {
         return Verdict::Issue(Why::Defective);
-    };
+    }
     if !stored.certificate.says(spec) {
         return Verdict::Issue(Why::Changed);
     }
     if stored.certificate.not_after <= now {
         return Verdict::Issue(Why::Expired);
     }
-    if !stored.certificate.is_signed_by(&ca.certificate) {
+    if !stored.signers.contains(&spec.signer) {
         return defective(&PkiProblem {
             secret: stored.secret.clone(),
             key: stored.key.clone(),

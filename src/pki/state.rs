@@ -3,6 +3,8 @@
 //! Reading checks what time and spec do not change: the halves of a pair, the chain to the CA.
 //! Whether a certificate is still the right one is `policy`'s question.
 
+mod kubeconfig;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -10,9 +12,9 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
+pub use self::kubeconfig::kubeconfig_client;
 use super::certificate::{Certificate, is_public_half};
 use super::key::{KeyError, PrivateKey};
 use super::problem::{Defect, PkiProblem};
@@ -44,6 +46,8 @@ pub struct Secrets {
 pub struct Stored {
     pub pair: KeyPair,
     pub certificate: Certificate,
+    /// The stored CAs that have signed it.
+    pub(super) signers: Vec<Ca>,
     /// Secret and key of its data that hold the certificate.
     pub(super) secret: String,
     pub(super) key: String,
@@ -78,7 +82,7 @@ impl PkiState {
             .iter()
             .map(|(machine, data)| {
                 let secret = secret_names::machine_certificates(control_plane, machine);
-                (machine.clone(), stored_leaves(&secret, data))
+                (machine.clone(), stored_leaves(&secret, data, &cas))
             })
             .collect();
         let service_account = secrets
@@ -88,7 +92,8 @@ impl PkiState {
         let cluster_admin = secrets
             .kubeconfig
             .as_ref()
-            .map(|data| kubeconfig_client(&secret_names::kubeconfig(control_plane), data));
+            .map(|data| kubeconfig_client(&secret_names::kubeconfig(control_plane), data))
+            .map(|stored| stored.map(|stored| stored.with_signers(&cas)));
         Self {
             name: control_plane.to_owned(),
             etcd_ca_secret,
@@ -166,6 +171,20 @@ impl PkiState {
     }
 }
 
+impl Stored {
+    fn with_signers(self, cas: &BTreeMap<Ca, Result<Self, PkiProblem>>) -> Self {
+        let signed = |ca: &&Result<Self, PkiProblem>| {
+            let ca = ca.as_ref();
+            ca.is_ok_and(|ca| self.certificate.is_signed_by(&ca.certificate))
+        };
+        let signers = cas.iter().filter(|(_, ca)| signed(ca));
+        Self {
+            signers: signers.map(|(id, _)| *id).collect(),
+            ..self
+        }
+    }
+}
+
 fn ca_secret(name: &str, etcd: Option<&str>, ca: Ca) -> String {
     match (ca, etcd) {
         (Ca::Etcd, Some(secret)) => secret.to_owned(),
@@ -220,51 +239,20 @@ pub fn service_account(secret: &str, data: &SecretData) -> Result<ServiceAccount
     })
 }
 
-/// The client pair of the first user in a kubeconfig Secret.
-pub fn kubeconfig_client(secret: &str, data: &SecretData) -> Result<Stored, PkiProblem> {
-    let at = |defect| problem(secret, VALUE, defect);
-    let yaml = text(secret, data, VALUE, Defect::NotAKubeconfig)?;
-    let kubeconfig: Kubeconfig =
-        serde_saphyr::from_str(yaml).map_err(|_| at(Defect::NotAKubeconfig))?;
-    let user = kubeconfig.users.into_iter().next();
-    let user = user.ok_or_else(|| at(Defect::NotAKubeconfig))?.user;
-    let data = BTreeMap::from([
-        (CERTIFICATE.to_owned(), user.certificate),
-        (PRIVATE_KEY.to_owned(), user.key),
-    ]);
-    let mut stored =
-        stored_pair(secret, &data, CERTIFICATE, PRIVATE_KEY).map_err(|error| at(error.defect))?;
-    VALUE.clone_into(&mut stored.key);
-    Ok(stored)
-}
-
-/// The part of a kubeconfig that holds client certificates.
-#[derive(Deserialize)]
-struct Kubeconfig {
-    users: Vec<NamedUser>,
-}
-
-#[derive(Deserialize)]
-struct NamedUser {
-    user: User,
-}
-
-#[derive(Deserialize)]
-struct User {
-    #[serde(rename = "client-certificate-data")]
-    certificate: ByteString,
-    #[serde(rename = "client-key-data")]
-    key: ByteString,
-}
-
-fn stored_leaves(secret: &str, data: &SecretData) -> BTreeMap<Leaf, Result<Stored, PkiProblem>> {
+fn stored_leaves(
+    secret: &str,
+    data: &SecretData,
+    cas: &BTreeMap<Ca, Result<Stored, PkiProblem>>,
+) -> BTreeMap<Leaf, Result<Stored, PkiProblem>> {
     Leaf::ALL
         .into_iter()
         .filter_map(|leaf| {
             let certificate = secret_names::leaf_certificate(leaf);
             let key = secret_names::leaf_key(leaf);
-            (data.contains_key(&certificate) || data.contains_key(&key))
-                .then(|| (leaf, stored_pair(secret, data, &certificate, &key)))
+            (data.contains_key(&certificate) || data.contains_key(&key)).then(|| {
+                let stored = stored_pair(secret, data, &certificate, &key);
+                (leaf, stored.map(|stored| stored.with_signers(cas)))
+            })
         })
         .collect()
 }
@@ -297,6 +285,7 @@ fn stored_pair(
             key_pem,
         },
         certificate,
+        signers: Vec::new(),
         secret: secret.to_owned(),
         key: certificate_key.to_owned(),
     })

@@ -11,20 +11,18 @@ mod machine_rows;
 mod observe;
 mod plan;
 pub mod resolve;
-mod settled;
 mod status;
 
-pub use settled::Settled;
-
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use self::live::Trust;
-use self::plan::{Facts, Plan, Published};
+use self::plan::{Facts, Plan, Published, Write};
 use self::resolve::{Inputs, Problem, ProblemReason, Resolved};
-use self::settled::Versions;
 use self::status::Progress;
 use super::conditions::Reason;
 use super::context::Context;
@@ -32,6 +30,7 @@ use super::error::Error;
 use super::ledger;
 use super::release::{self, Released};
 use super::report::{Fence, report};
+use super::settled::{Settled, Versions};
 use super::turn::Turn;
 use crate::crd::ControlPlane;
 use crate::domain::{self, NodeName};
@@ -40,6 +39,16 @@ use crate::pki::secret_names;
 
 /// Batches of writes in one reconcile: CAs, certificates, machine configs, and one to spare.
 const MOST_BATCHES: usize = 4;
+
+/// What later stages need of a control plane in the seed that has nothing left to write.
+pub struct InOrder {
+    /// Revision of each machine's config.
+    revisions: BTreeMap<String, String>,
+    /// Machines that are asked to go but serve.
+    held: Vec<NodeName>,
+    expiries: BTreeMap<String, Timestamp>,
+    trust: Trust,
+}
 
 /// Looks at one ControlPlane; answers when to look again.
 pub async fn reconcile(
@@ -51,7 +60,7 @@ pub async fn reconcile(
         act::pause_etcd(&object, context).await?;
         return tell(&object, None, None, &Progress::Paused, context).await;
     }
-    let (mut observed, settled) = match settled::unchanged(&object, context).await? {
+    let (mut observed, settled) = match observe::unchanged(&object, context).await? {
         Some((observed, settled)) => (observed, Some(settled)),
         None => (observe::observe(Arc::clone(&object), context).await?, None),
     };
@@ -75,12 +84,12 @@ pub async fn reconcile(
     };
     let progress = match published {
         Ok((settled, go)) => {
-            let live = look(&object, &resolved, &settled.trust, &go, turn, context).await?;
+            let live = look(&object, &resolved, &settled.found.trust, &go, turn, context).await?;
             act::release(&object, &live.gone, context).await?;
             Progress::Published {
                 live,
-                revisions: settled.revisions.clone(),
-                held: settled.held.clone(),
+                revisions: settled.found.revisions.clone(),
+                held: settled.found.held.clone(),
             }
         }
         Err(progress) => progress,
@@ -102,22 +111,23 @@ async fn publish(
     observed: &mut observe::Observed,
     inputs: &Inputs,
     context: &Context,
-) -> Result<Result<(Arc<Settled>, Vec<NodeName>), Progress>, Error> {
+) -> Result<Result<(Arc<Settled<InOrder>>, Vec<NodeName>), Progress>, Error> {
     let uid = observed.object.uid().unwrap_or_default();
     let control_plane = &resolved.control_plane;
     let published = match carry_out(resolved, observed, context).await? {
         Ok(published) => published,
-        Err(progress) => {
-            let stored = plan::pki_state(observed, control_plane);
-            observed.expiries = stored.expiries(&control_plane.machines);
-            return Ok(Err(progress));
-        }
+        Err(progress) => return Ok(Err(progress)),
     };
     observed.expiries.clone_from(&published.expiries);
     let (go, held) = leaving(observed, control_plane);
-    let versions = Versions::of(observed, &inputs.contents);
+    let versions = Versions::of(
+        &*observed.object,
+        observed.etcd.as_ref(),
+        &observed.secrets,
+        &inputs.contents,
+    );
     observed.secrets.clear();
-    let settled = Arc::new(Settled {
+    let found = InOrder {
         revisions: published.revisions,
         held,
         expiries: published.expiries,
@@ -125,12 +135,12 @@ async fn publish(
             identity: context.target_identity(&uid, &published.pki.ca).await?,
             ca_pem: published.pki.ca.certificate_pem,
         },
-        versions,
-        since: context.clock.monotonic(),
-    });
+    };
+    let now = context.clock.monotonic();
+    let settled = Arc::new(Settled::new(found, versions, now));
     // While a machine is let go, there is something to do each time.
     if go.is_empty() {
-        context.settle(&uid, Arc::clone(&settled));
+        context.control_planes.put(uid, Arc::clone(&settled), now);
     }
     Ok(Ok((settled, go)))
 }
@@ -164,21 +174,27 @@ async fn carry_out(
     let control_plane = &resolved.control_plane;
     let owner = controller_reference(&*observed.object)
         .ok_or_else(|| Error::Bug("the ControlPlane has no UID".to_owned()))?;
+    let mut pki = plan::pki_state(observed, control_plane);
     for _ in 0..MOST_BATCHES {
-        let now = context.clock.now();
+        observed.expiries = pki.expiries(&control_plane.machines);
         let plan = plan::plan(&Facts {
             observed,
             control_plane,
+            pki: &pki,
             owner: &owner,
-            now,
+            now: context.clock.now(),
         });
         match plan {
             Plan::Write(writes) => {
+                let changes_pki = writes.iter().any(Write::changes_pki);
                 match act::act(writes, observed, control_plane, &owner, context).await {
                     Err(error @ Error::Occupied { .. }) => {
                         return Ok(Err(Progress::Stalled(vec![occupied(&error)])));
                     }
                     done => done?,
+                }
+                if changes_pki {
+                    pki = plan::pki_state(observed, control_plane);
                 }
             }
             Plan::Await(reason, text) => return Ok(Err(Progress::Awaiting(reason, text))),

@@ -9,11 +9,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
+use super::InOrder;
 use super::resolve::{Contents, references};
 use crate::controllers::contents::contents;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::controllers::names;
+use crate::controllers::settled::Settled;
 use crate::crd::{ControlPlane, EtcdCluster};
 use crate::pki::{Ca, secret_names};
 
@@ -78,8 +80,38 @@ pub async fn observe(object: Arc<ControlPlane>, context: &Context) -> Result<Obs
     })
 }
 
+/// What was found in order, if nothing of it has changed; with what was read to tell.
+pub async fn unchanged(
+    object: &Arc<ControlPlane>,
+    context: &Context,
+) -> Result<Option<(Observed, Arc<Settled<InOrder>>)>, Error> {
+    let uid = object.uid().unwrap_or_default();
+    let now = context.clock.monotonic();
+    let settled = context.control_planes.get(&uid, now);
+    let Some(settled) = settled.filter(|settled| !settled.is_old(now)) else {
+        return Ok(None);
+    };
+    let (etcd, contents) = futures::try_join!(
+        etcd_cluster(object, context),
+        contents(&**object, references(&object.spec), context),
+    )?;
+    let ours = of_this(object);
+    let holds = settled.holds(&**object, etcd.as_ref(), &contents, &ours, context);
+    if !holds.await? {
+        return Ok(None);
+    }
+    let observed = Observed {
+        object: Arc::clone(object),
+        secrets: BTreeMap::new(),
+        etcd,
+        contents,
+        expiries: settled.found.expiries.clone(),
+    };
+    Ok(Some((observed, settled)))
+}
+
 /// Selects what carries the labels of this control plane.
-pub fn of_this(object: &ControlPlane) -> ListParams {
+fn of_this(object: &ControlPlane) -> ListParams {
     let label = format!("{}={}", names::LABEL_CONTROL_PLANE, object.name_any());
     ListParams::default().labels(&label)
 }

@@ -79,10 +79,24 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// Whether it changes what certificates and keys are stored.
+    pub fn changes_pki(&self) -> bool {
+        match self {
+            Self::Ca(_) | Self::ServiceAccount | Self::Leaves { .. } | Self::Kubeconfig { .. } => {
+                true
+            }
+            Self::CreateEtcd(_) | Self::RestoreEtcd(_) | Self::MachineConfig { .. } => false,
+        }
+    }
+}
+
 /// What the plan is made of.
 pub struct Facts<'a> {
     pub observed: &'a Observed,
     pub control_plane: &'a ControlPlane,
+    /// [`pki_state`] of what was observed.
+    pub pki: &'a PkiState,
     pub owner: &'a OwnerReference,
     pub now: Timestamp,
 }
@@ -102,15 +116,15 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     if let Some(text) = etcd::awaited(facts.control_plane, observed, published) {
         return Plan::Await(Reason::AwaitingEtcdCluster, text);
     }
-    let state = pki_state(facts.observed, facts.control_plane);
-    let pki = match plan_pki(facts.control_plane, &state, published, facts.now) {
+    let state = facts.pki;
+    let pki = match plan_pki(facts.control_plane, state, published, facts.now) {
         Ok(pki) => pki,
         Err(error) => return Plan::stalled("spec", &error),
     };
     if !pki.problems.is_empty() {
         return Plan::Stalled(pki.problems.iter().map(Problem::from).collect());
     }
-    let mut writes = pki_writes(facts, &state, pki.steps);
+    let mut writes = pki_writes(facts, pki.steps);
     writes.extend(etcd_write(facts));
     let Some(cluster) = state.cluster().filter(|_| writes.is_empty()) else {
         return Plan::Write(writes);
@@ -119,7 +133,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         return Plan::Stalled(vec![problem]);
     }
     match founding {
-        Some(founding) => publish(facts, &state, cluster, &founding),
+        Some(founding) => publish(facts, cluster, &founding),
         None => {
             let text = "the founding of etcd to be recorded".to_owned();
             Plan::Await(Reason::AwaitingFounding, text)
@@ -200,7 +214,7 @@ pub fn pki_state(observed: &Observed, control_plane: &ControlPlane) -> PkiState 
     PkiState::read(name, &secrets)
 }
 
-fn pki_writes(facts: &Facts<'_>, state: &PkiState, steps: Vec<PkiStep>) -> Vec<Write> {
+fn pki_writes(facts: &Facts<'_>, steps: Vec<PkiStep>) -> Vec<Write> {
     let mut writes = Vec::new();
     let mut admin = false;
     let mut leaves: BTreeMap<_, BTreeMap<Leaf, CertSpec>> = BTreeMap::new();
@@ -228,7 +242,7 @@ fn pki_writes(facts: &Facts<'_>, state: &PkiState, steps: Vec<PkiStep>) -> Vec<W
         return writes;
     }
     let name = &facts.control_plane.name;
-    let signers = Arc::new(state.signers());
+    let signers = Arc::new(facts.pki.signers());
     if admin {
         let stored = facts.observed.secrets.get(&secret_names::kubeconfig(name));
         writes.push(Write::Kubeconfig {
@@ -277,8 +291,8 @@ pub fn maker<'a>(control_plane: &'a ControlPlane, owner: &'a OwnerReference) -> 
 }
 
 /// Renders every machine; publishes all or, with an input missing or too large, none.
-fn publish(facts: &Facts<'_>, state: &PkiState, pki: ClusterPki, founding: &Founding) -> Plan {
-    let control_plane = facts.control_plane;
+fn publish(facts: &Facts<'_>, pki: ClusterPki, founding: &Founding) -> Plan {
+    let (control_plane, state) = (facts.control_plane, facts.pki);
     let machines = &control_plane.machines;
     let render = |machine: &Machine| {
         let wanted = machine_leaves(control_plane, machine).map_err(|error| error.to_string())?;

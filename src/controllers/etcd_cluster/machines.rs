@@ -4,6 +4,7 @@
 //! planned and made until nothing is left. For a stacked cluster its ControlPlane does all this.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -22,6 +23,7 @@ use crate::controllers::fields::{Problem, ProblemReason};
 use crate::controllers::names;
 use crate::controllers::release::{Released, has_member};
 use crate::controllers::secret_writer::{KeySettings, SecretWriter, let_go};
+use crate::controllers::settled::{Settled, Versions};
 use crate::crd;
 use crate::domain::{EtcdCluster, NodeName};
 use crate::kube_ext::owner::controller_reference;
@@ -36,9 +38,11 @@ const WRITES_AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub struct Machines {
     pub progress: Progress,
-    /// When each certificate expires.
-    pub expiries: BTreeMap<String, Timestamp>,
+    pub expiries: Expiries,
 }
+
+/// When each certificate expires.
+pub type Expiries = BTreeMap<String, Timestamp>;
 
 /// How far it came.
 #[derive(Debug)]
@@ -82,10 +86,21 @@ impl Machines {
 
 /// Brings the Secrets of the machines in order, by `object` as it was read a moment ago.
 pub async fn look_after(object: &crd::EtcdCluster, context: &Context) -> Result<Machines, Error> {
-    let (secrets, contents) = futures::try_join!(
-        secrets(object, context),
-        contents(object, references(&object.spec), context)
-    )?;
+    let contents = contents(object, references(&object.spec), context).await?;
+    let uid = object.uid().unwrap_or_default();
+    let now = context.clock.monotonic();
+    let settled = context.etcd_machines.get(&uid, now);
+    if let Some(settled) = settled.filter(|settled| !settled.is_old(now))
+        && settled
+            .holds(object, Some(object), &contents, &of_this(object), context)
+            .await?
+    {
+        return Ok(Machines {
+            progress: Progress::Published,
+            expiries: settled.found.clone(),
+        });
+    }
+    let secrets = secrets(object, context).await?;
     let cluster = match resolve(object, &contents) {
         Ok(cluster) => cluster,
         Err(problems) => return Ok(Machines::stalled(problems)),
@@ -100,13 +115,19 @@ pub async fn look_after(object: &crd::EtcdCluster, context: &Context) -> Result<
         context,
     };
     let progress = seed.carry_out().await?;
-    if matches!(progress, Progress::Published) {
-        seed.let_go().await?;
+    let expiries = pki_state(&cluster, &seed.secrets).expiries(&cluster.machines);
+    if matches!(progress, Progress::Published) && !seed.let_go().await? {
+        let versions = Versions::of(object, Some(object), &seed.secrets, &contents);
+        let settled = Settled::new(expiries.clone(), versions, now);
+        context.etcd_machines.put(uid, Arc::new(settled), now);
     }
-    Ok(Machines {
-        expiries: pki_state(&cluster, &seed.secrets).expiries(&cluster.machines),
-        progress,
-    })
+    Ok(Machines { progress, expiries })
+}
+
+/// Selects what carries the labels of this cluster.
+fn of_this(object: &crd::EtcdCluster) -> ListParams {
+    let label = format!("{}={}", names::LABEL_ETCD_CLUSTER, object.name_any());
+    ListParams::default().labels(&label)
 }
 
 /// The Secrets of this cluster by name, and a CA that the user brought.
@@ -116,9 +137,8 @@ async fn secrets(
 ) -> Result<BTreeMap<String, Secret>, Error> {
     let api: Api<Secret> = context.api(object);
     let name = object.name_any();
-    let of_this = format!("{}={name}", names::LABEL_ETCD_CLUSTER);
     let list = api
-        .list(&ListParams::default().labels(&of_this))
+        .list(&of_this(object))
         .await
         .map_err(Error::api("listing the Secrets"))?;
     let named = |secret: Secret| (secret.name_any(), secret);
@@ -213,8 +233,9 @@ impl Seed<'_> {
         Ok(())
     }
 
-    /// Empties the Secrets of machines that were to go and have no member any more.
-    async fn let_go(&self) -> Result<(), Error> {
+    /// Empties the Secrets of machines that were to go and have no member any more; whether there
+    /// were any.
+    async fn let_go(&self) -> Result<bool, Error> {
         let machines = self.cluster.machines.iter().chain(&self.cluster.spares);
         let released = Released {
             name: &self.cluster.name,
@@ -222,10 +243,11 @@ impl Seed<'_> {
             inventory: machines.map(|machine| &machine.name).collect(),
         };
         let serves = |machine: &NodeName| has_member(self.object, machine);
-        for machine in released.due(serves) {
+        let due = released.due(serves);
+        for machine in &due {
             let note = format!("machine {machine} has no etcd member any more");
-            let_go(self.object, &machine, note, self.context).await?;
+            let_go(self.object, machine, note, self.context).await?;
         }
-        Ok(())
+        Ok(!due.is_empty())
     }
 }

@@ -17,6 +17,7 @@ mod plan;
 pub mod resolve;
 mod status;
 
+pub use machines::Expiries;
 pub use mirror::MirrorRecord;
 pub use plan::membership::words as operation_in_words;
 

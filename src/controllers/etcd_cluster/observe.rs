@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
@@ -236,20 +235,19 @@ fn is_founded(cluster: &EtcdCluster) -> bool {
 /// The annotations of the machine-config Secrets; their contents are not asked for.
 async fn marks(cluster: &EtcdCluster, context: &Context) -> Result<BTreeMap<String, Mark>, Error> {
     let api: Api<Secret> = context.api(cluster);
-    let machines = cluster.spec.machines.iter().map(|machine| &machine.name);
-    let asked = machines.map(|machine| {
-        let (api, machine) = (api.clone(), machine.clone());
-        async move {
-            let Ok(name) = machine.parse::<NodeName>() else {
-                return Ok::<_, Error>(None);
-            };
-            let secret = secret_names::machine_config(&cluster.name_any(), &name);
-            let found = api.get_metadata_opt(&secret).await;
-            let found = found.map_err(Error::api("reading the marks of a machine"))?;
-            Ok(found.map(|found| (machine, mark(found.annotations()))))
-        }
+    let of_this = names::machine_configs_under(label(cluster), &cluster.name_any());
+    let list = api
+        .list_metadata(&ListParams::default().labels(&of_this))
+        .await
+        .map_err(Error::api("reading the marks of the machines"))?;
+    let marked = list.items.iter().filter_map(|secret| {
+        let machine: NodeName = secret.labels().get(names::LABEL_MACHINE)?.parse().ok()?;
+        // One that was made by hand under another name says nothing.
+        let ours = secret_names::machine_config(&cluster.name_any(), &machine);
+        let is_ours = secret.name_any() == ours;
+        is_ours.then(|| (machine.to_string(), mark(secret.annotations())))
     });
-    Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    Ok(marked.collect())
 }
 
 async fn live(watched: &EtcdCluster, context: &Context) -> Result<Arc<EtcdCluster>, Error> {

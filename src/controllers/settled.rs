@@ -2,38 +2,83 @@
 //! their data is not read, parsed and rendered again. Only looking at the machines goes on.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use sha2::{Digest, Sha256};
 
-use super::live::Trust;
-use super::observe::{self, Observed};
-use super::resolve::{Contents, references};
-use crate::controllers::contents::contents;
-use crate::controllers::context::Context;
-use crate::controllers::error::Error;
-use crate::crd::{ControlPlane, EtcdCluster};
-use crate::domain::NodeName;
+use super::context::Context;
+use super::error::Error;
+use super::fields::Contents;
+use crate::crd::EtcdCluster;
 
 /// After this time everything is read again all the same: certificates grow old.
 const PERIOD: Duration = Duration::from_secs(600);
 
-/// A control plane that had nothing left to write.
-pub struct Settled {
-    /// Revision of each machine's config.
-    pub revisions: BTreeMap<String, String>,
-    /// Machines that are asked to go but serve.
-    pub held: Vec<NodeName>,
-    pub expiries: BTreeMap<String, Timestamp>,
-    pub trust: Trust,
-    pub versions: Versions,
+/// An object that had nothing left to write, and what was found then.
+pub struct Settled<T> {
+    pub found: T,
+    versions: Versions,
     /// When it was found so, on the monotonic clock.
-    pub since: Duration,
+    since: Duration,
+}
+
+impl<T> Settled<T> {
+    /// Found in order at `now`, on the monotonic clock.
+    pub fn new(found: T, versions: Versions, now: Duration) -> Self {
+        Self {
+            found,
+            versions,
+            since: now,
+        }
+    }
+
+    /// Whether it is too old to go by.
+    pub fn is_old(&self, now: Duration) -> bool {
+        now.saturating_sub(self.since) >= PERIOD
+    }
+
+    /// Whether `object`, the EtcdCluster that holds its founding, the contents that it refers to
+    /// and the Secrets that `selector` finds have the versions that they had then.
+    pub async fn holds(
+        &self,
+        object: &impl ResourceExt,
+        etcd: Option<&EtcdCluster>,
+        contents: &Contents,
+        selector: &ListParams,
+        context: &Context,
+    ) -> Result<bool, Error> {
+        let secrets = self.secrets(object, selector, context).await?;
+        let versions = Versions::new(object, etcd, secrets.into_iter(), contents);
+        Ok(versions == self.versions)
+    }
+
+    /// The versions of the Secrets of this object, and of those that carry none of its labels.
+    async fn secrets(
+        &self,
+        object: &impl ResourceExt,
+        selector: &ListParams,
+        context: &Context,
+    ) -> Result<BTreeMap<String, Version>, Error> {
+        let api: Api<Secret> = context.api(object);
+        let listed = api.list_metadata(selector).await;
+        let listed = listed.map_err(Error::api("listing the Secrets"))?;
+        let mut secrets: BTreeMap<String, Version> = listed
+            .items
+            .iter()
+            .map(|secret| (secret.name_any(), version(secret)))
+            .collect();
+        let known = self.versions.secrets.keys();
+        let others = known.filter(|name| !secrets.contains_key(*name));
+        let found = try_join_all(others.map(|name| api.get_metadata_opt(name))).await;
+        let found = found.map_err(Error::api("reading a Secret that a user brought"))?;
+        let found = found.into_iter().flatten();
+        secrets.extend(found.map(|secret| (secret.name_any(), version(&secret))));
+        Ok(secrets)
+    }
 }
 
 /// Changes with everything that planning and rendering stand on, the clock and this program apart.
@@ -53,18 +98,19 @@ type Version = (Option<String>, Option<String>);
 
 impl Versions {
     /// The versions of what was read, or written, in this reconcile.
-    pub fn of(observed: &Observed, contents: &Contents) -> Self {
-        let secrets = observed.secrets.iter();
-        Self::new(
-            &observed.object,
-            observed.etcd.as_ref(),
-            secrets.map(|(name, secret)| (name.clone(), version(secret))),
-            contents,
-        )
+    pub fn of(
+        object: &impl ResourceExt,
+        etcd: Option<&EtcdCluster>,
+        secrets: &BTreeMap<String, Secret>,
+        contents: &Contents,
+    ) -> Self {
+        let secrets = secrets.iter();
+        let secrets = secrets.map(|(name, secret)| (name.clone(), version(secret)));
+        Self::new(object, etcd, secrets, contents)
     }
 
     fn new(
-        object: &ControlPlane,
+        object: &impl ResourceExt,
         etcd: Option<&EtcdCluster>,
         secrets: impl Iterator<Item = (String, Version)>,
         contents: &Contents,
@@ -75,7 +121,7 @@ impl Versions {
             hash.update(Sha256::digest(content));
         }
         Self {
-            generation: object.metadata.generation,
+            generation: object.meta().generation,
             annotations: object.annotations().clone(),
             etcd: etcd.map(version),
             secrets: secrets.collect(),
@@ -88,57 +134,6 @@ fn version(object: &impl ResourceExt) -> Version {
     (object.uid(), object.resource_version())
 }
 
-/// What was found in order, if nothing of it has changed; with what was read to tell.
-pub async fn unchanged(
-    object: &Arc<ControlPlane>,
-    context: &Context,
-) -> Result<Option<(Observed, Arc<Settled>)>, Error> {
-    let uid = object.uid().unwrap_or_default();
-    let Some(settled) = context.settled(&uid) else {
-        return Ok(None);
-    };
-    if context.clock.monotonic().saturating_sub(settled.since) >= PERIOD {
-        return Ok(None);
-    }
-    let (secrets, etcd, contents) = futures::try_join!(
-        secrets(object, &settled, context),
-        observe::etcd_cluster(object, context),
-        contents(&**object, references(&object.spec), context),
-    )?;
-    let versions = Versions::new(object, etcd.as_ref(), secrets.into_iter(), &contents);
-    let observed = Observed {
-        object: Arc::clone(object),
-        secrets: BTreeMap::new(),
-        etcd,
-        contents,
-        expiries: settled.expiries.clone(),
-    };
-    Ok((versions == settled.versions).then_some((observed, settled)))
-}
-
-/// The versions of the control plane's Secrets, and of those that carry none of its labels.
-async fn secrets(
-    object: &ControlPlane,
-    settled: &Settled,
-    context: &Context,
-) -> Result<BTreeMap<String, Version>, Error> {
-    let api: Api<Secret> = context.api(object);
-    let listed = api.list_metadata(&observe::of_this(object)).await;
-    let listed = listed.map_err(Error::api("listing the Secrets"))?;
-    let mut secrets: BTreeMap<String, Version> = listed
-        .items
-        .iter()
-        .map(|secret| (secret.name_any(), version(secret)))
-        .collect();
-    let known = settled.versions.secrets.keys();
-    let others = known.filter(|name| !secrets.contains_key(*name));
-    let found = try_join_all(others.map(|name| api.get_metadata_opt(name))).await;
-    let found = found.map_err(Error::api("reading a Secret that a user brought"))?;
-    let found = found.into_iter().flatten();
-    secrets.extend(found.map(|secret| (secret.name_any(), version(&secret))));
-    Ok(secrets)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -146,15 +141,16 @@ mod tests {
 
     use super::*;
     use crate::controllers::fields::{ContentKind, ContentRef};
+    use crate::crd::ControlPlane;
 
-    fn observed(world: &Value) -> (Observed, Contents) {
-        let object = serde_json::from_value(json!({
+    fn versions(world: &Value) -> Versions {
+        let object: Result<ControlPlane, _> = serde_json::from_value(json!({
             "apiVersion": "seedbed.dev/v1alpha1", "kind": "ControlPlane",
             "metadata": {"name": "prod", "generation": world["generation"],
                          "annotations": world["annotations"]},
             "spec": {"version": "v1.37.1", "replicas": 1, "machines": []},
         }));
-        let etcd = serde_json::from_value(json!({
+        let etcd: Result<EtcdCluster, _> = serde_json::from_value(json!({
             "apiVersion": "seedbed.dev/v1alpha1", "kind": "EtcdCluster",
             "metadata": {"name": "prod", "uid": "e", "resourceVersion": world["etcd"]},
             "spec": {"version": "3.7.0", "size": 1, "machines": []},
@@ -171,20 +167,13 @@ mod tests {
             key: "motd".to_owned(),
         };
         let content = world["content"].as_str().expect("text");
-        let observed = Observed {
-            object: Arc::new(object.expect("a ControlPlane")),
-            secrets: secrets.iter().map(secret).collect(),
-            etcd: Some(etcd.expect("an EtcdCluster")),
-            contents: Contents::new(),
-            expiries: BTreeMap::new(),
-        };
         let content = Zeroizing::new(content.as_bytes().to_vec());
-        (observed, Contents::from([(reference, content)]))
-    }
-
-    fn versions(world: &Value) -> Versions {
-        let (observed, contents) = observed(world);
-        Versions::of(&observed, &contents)
+        Versions::of(
+            &object.expect("a ControlPlane"),
+            Some(&etcd.expect("an EtcdCluster")),
+            &secrets.iter().map(secret).collect(),
+            &Contents::from([(reference, content)]),
+        )
     }
 
     #[test]
