@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client};
-use seedbed::crd::{ControlPlane, EtcdCluster};
-use serde_json::json;
+use seedbed::crd::EtcdCluster;
 
 use super::super::progress::{self, say};
 use super::super::stage::{NAMESPACE, Stage};
@@ -45,20 +42,11 @@ pub fn measure(stage: &Stage, count: usize, watched: Duration, report: &mut Repo
             .buffer_unordered(APPLIED_AT_ONCE)
             .try_collect::<()>()
             .await?;
-        wait::<ControlPlane>(&client, count, "published", |object| {
-            let status = object.status.as_ref();
-            status.is_some_and(|status| is_true(&status.conditions, "MachineConfigsPublished"))
-        })
-        .await?;
+        wait(&client, count, "MachineConfigsPublished").await?;
         let members = Arc::new(members(&client, &names).await?);
         let serving = tokio::spawn(Arc::clone(&members).serve());
-        wait::<EtcdCluster>(&client, count, "healthy", |object| {
-            let status = object.status.as_ref();
-            status.is_some_and(|status| is_true(&status.conditions, "EtcdHealthy"))
-        })
-        .await?;
-        // Nobody looks after their API servers any more: what is left is etcd.
-        pause(&client, &names).await?;
+        wait(&client, count, "EtcdHealthy").await?;
+        // Each has been looked at twice since.
         tokio::time::sleep(Duration::from_secs(30)).await;
         say(&format!("{count} etcd clusters: watched for {watched:?}"));
         let (before, asked) = (operator.usage()?, members.asked());
@@ -67,6 +55,7 @@ pub fn measure(stage: &Stage, count: usize, watched: Duration, report: &mut Repo
         let took = began.elapsed().as_secs_f64();
         let (after, asked) = (operator.usage()?, members.asked() - asked);
         serving.abort();
+        ensure!(asked > 0, "no member was asked");
         let each = 1000.0 * (after.cpu - before.cpu).as_secs_f64() / took / number(count);
         report.goal(
             format!("{count} settled etcd clusters of three: operator CPU for each"),
@@ -97,19 +86,10 @@ fn every_address_is_here(stage: &Stage) -> Result<()> {
 }
 
 async fn apply(client: &Client, name: &str, number: usize) -> Result<()> {
-    let api: Api<ControlPlane> = Api::namespaced(client.clone(), NAMESPACE);
-    let object = objects::without_machines(name, number);
+    let api: Api<EtcdCluster> = Api::namespaced(client.clone(), NAMESPACE);
+    let object = objects::etcd_cluster(name, number);
     let how = PatchParams::apply("bench");
     api.patch(name, &how, &Patch::Apply(&object)).await?;
-    Ok(())
-}
-
-async fn pause(client: &Client, names: &[String]) -> Result<()> {
-    let api: Api<ControlPlane> = Api::namespaced(client.clone(), NAMESPACE);
-    for name in names {
-        let paused = Patch::Merge(json!({"spec": {"paused": true}}));
-        api.patch(name, &PatchParams::default(), &paused).await?;
-    }
     Ok(())
 }
 
@@ -138,28 +118,24 @@ async fn members(client: &Client, names: &[String]) -> Result<Members> {
     Ok(members)
 }
 
-fn is_true(conditions: &[Condition], of: &str) -> bool {
-    let mut conditions = conditions.iter();
-    conditions.any(|said| said.type_ == of && said.status == "True")
-}
-
-/// Waits until so many objects are as they should be.
-async fn wait<K>(client: &Client, count: usize, what: &str, is: fn(&K) -> bool) -> Result<()>
-where
-    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), NAMESPACE);
+/// Waits until so many clusters say so.
+async fn wait(client: &Client, count: usize, condition: &str) -> Result<()> {
+    let api: Api<EtcdCluster> = Api::namespaced(client.clone(), NAMESPACE);
+    let says = |cluster: &&EtcdCluster| {
+        let status = cluster.status.iter();
+        let mut said = status.flat_map(|status| &status.conditions);
+        said.any(|said| said.type_ == condition && said.status == "True")
+    };
     let deadline = Instant::now() + LIMIT;
     loop {
         let objects = api.list(&ListParams::default()).await?;
-        let done = objects.iter().filter(|object| is(object)).count();
+        let done = objects.iter().filter(says).count();
         if done == count {
             return Ok(());
         }
         ensure!(
             Instant::now() < deadline,
-            "{done} of {count} clusters are {what} after {LIMIT:?}"
+            "{done} of {count} clusters are {condition} after {LIMIT:?}"
         );
         tokio::time::sleep(POLL).await;
     }

@@ -1,4 +1,4 @@
-//! The ControlPlanes that benchmarks apply.
+//! The ControlPlanes and EtcdClusters that benchmarks apply.
 
 use std::path::Path;
 
@@ -26,6 +26,18 @@ pub fn without_machines(name: &str, number: usize) -> Value {
             "machines": machines,
             "network": {"podCIDRs": ["10.244.0.0/16"], "serviceCIDRs": ["10.96.0.0/12"]},
         },
+    })
+}
+
+/// An EtcdCluster on such machines of its own.
+pub fn etcd_cluster(name: &str, number: usize) -> Value {
+    let machines =
+        machines(number).map(|(name, address)| json!({"name": name, "address": address}));
+    json!({
+        "apiVersion": "seedbed.dev/v1alpha1",
+        "kind": "EtcdCluster",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"version": "3.7.0", "size": 3, "machines": machines},
     })
 }
 
