@@ -13,7 +13,9 @@ use super::control_plane::Settled;
 use super::error::Error;
 use super::etcd_cluster::MirrorRecord;
 use super::memories::Memories;
+use super::node_pool::WorkerConfigs;
 use super::pace::Changes;
+use super::targets::Targets;
 use crate::crd::{EtcdCluster, KeyAlgorithm};
 use crate::etcd::{EtcdApi, EtcdClients, EtcdCredentials};
 use crate::kube_ext::events::Events;
@@ -43,12 +45,14 @@ pub struct Context {
     pub in_place: InPlace,
     /// When each status changed last.
     pub changes: Changes,
+    /// Targets of node pools.
+    pub targets: Targets,
     etcd: Pool<EtcdClients>,
     target: Pool<KeyPair>,
-    /// Clients of targets that were ready when they were used last, by the ControlPlane's UID.
-    target_clients: Pool<Client>,
     /// Control planes that had nothing left to write, by their UID.
     settled: Pool<Settled>,
+    /// Machine configs of node pools that were in place, by the pool's UID.
+    worker_configs: Pool<WorkerConfigs>,
 }
 
 impl Context {
@@ -63,10 +67,11 @@ impl Context {
             memories: Memories::default(),
             in_place: InPlace::default(),
             changes: Changes::default(),
+            targets: Targets::default(),
             etcd: Pool::default(),
             target: Pool::default(),
-            target_clients: Pool::default(),
             settled: Pool::default(),
+            worker_configs: Pool::default(),
         }
     }
 
@@ -129,24 +134,6 @@ impl Context {
         Ok(own)
     }
 
-    /// The client of a target that was ready last time: a connection serves all pools.
-    pub fn target_client(&self, uid: &str) -> Option<Client> {
-        let client = self.target_clients.get(uid, self.clock.monotonic())?;
-        Some(Client::clone(&client))
-    }
-
-    /// Keeps a client whose API server is ready, or drops one whose is not.
-    pub fn keep_target_client(&self, uid: &str, client: Option<&Client>) {
-        match client {
-            Some(client) => self.target_clients.put(
-                uid.to_owned(),
-                Arc::new(client.clone()),
-                self.clock.monotonic(),
-            ),
-            None => self.target_clients.forget(uid),
-        }
-    }
-
     /// The control plane as it was found in order last.
     pub fn settled(&self, uid: &str) -> Option<Arc<Settled>> {
         self.settled.get(uid, self.clock.monotonic())
@@ -158,10 +145,22 @@ impl Context {
         self.settled.put(uid.to_owned(), settled, now);
     }
 
+    /// The machine configs of a pool as they were found in place last.
+    pub fn worker_configs(&self, uid: &str) -> Option<Arc<WorkerConfigs>> {
+        self.worker_configs.get(uid, self.clock.monotonic())
+    }
+
+    /// Keeps that they are in place.
+    pub fn keep_worker_configs(&self, uid: String, configs: WorkerConfigs) {
+        let now = self.clock.monotonic();
+        self.worker_configs.put(uid, Arc::new(configs), now);
+    }
+
     /// Forgets everything kept in memory for an object that is gone.
     pub fn forget(&self, uid: &str) {
-        self.target_clients.forget(uid);
+        self.targets.forget(uid);
         self.settled.forget(uid);
+        self.worker_configs.forget(uid);
         self.etcd.forget(uid);
         self.target.forget(uid);
         self.mirrors.forget(uid);

@@ -22,6 +22,7 @@ mod report;
 mod run;
 mod secret_writer;
 mod secrets;
+mod targets;
 mod turn;
 
 pub use run::run;

@@ -9,12 +9,11 @@ use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
-use sha2::{Digest, Sha256};
 
 use super::live::Trust;
 use super::observe::{self, Observed};
 use super::resolve::{Contents, references};
-use crate::controllers::contents::contents;
+use crate::controllers::contents::{contents, digest};
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::crd::{ControlPlane, EtcdCluster};
@@ -69,17 +68,12 @@ impl Versions {
         secrets: impl Iterator<Item = (String, Version)>,
         contents: &Contents,
     ) -> Self {
-        let mut hash = Sha256::new();
-        for (reference, content) in contents {
-            hash.update(reference.to_string());
-            hash.update(Sha256::digest(content));
-        }
         Self {
             generation: object.metadata.generation,
             annotations: object.annotations().clone(),
             etcd: etcd.map(version),
             secrets: secrets.collect(),
-            contents: hash.finalize().into(),
+            contents: digest(contents),
         }
     }
 }
