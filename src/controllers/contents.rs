@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::context::Context;
@@ -23,6 +24,16 @@ pub async fn contents(
         }
     }
     Ok(contents)
+}
+
+/// SHA-256 of references and contents.
+pub fn digest(contents: &Contents) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for (reference, content) in contents {
+        hash.update(reference.to_string());
+        hash.update(Sha256::digest(content));
+    }
+    hash.finalize().into()
 }
 
 async fn content(

@@ -13,8 +13,10 @@ use super::control_plane::InOrder;
 use super::error::Error;
 use super::etcd_cluster::{Expiries, MirrorRecord};
 use super::memories::Memories;
+use super::node_pool::WorkerConfigs;
 use super::pace::Changes;
 use super::settled::Settled;
+use super::targets::Targets;
 use crate::crd::{EtcdCluster, KeyAlgorithm};
 use crate::etcd::{EtcdApi, EtcdClients, EtcdCredentials};
 use crate::kube_ext::events::Events;
@@ -48,10 +50,12 @@ pub struct Context {
     pub control_planes: Pool<Settled<InOrder>>,
     /// EtcdClusters whose machines had nothing left to write, by their UID.
     pub etcd_machines: Pool<Settled<Expiries>>,
+    /// Machine configs of node pools that were in place, by the pool's UID.
+    pub worker_configs: Pool<WorkerConfigs>,
+    /// Targets of node pools.
+    pub targets: Targets,
     etcd: Pool<EtcdClients>,
     target: Pool<KeyPair>,
-    /// Clients of targets that were ready when they were used last, by the ControlPlane's UID.
-    target_clients: Pool<Client>,
 }
 
 impl Context {
@@ -68,9 +72,10 @@ impl Context {
             changes: Changes::default(),
             control_planes: Pool::default(),
             etcd_machines: Pool::default(),
+            worker_configs: Pool::default(),
+            targets: Targets::default(),
             etcd: Pool::default(),
             target: Pool::default(),
-            target_clients: Pool::default(),
         }
     }
 
@@ -133,29 +138,12 @@ impl Context {
         Ok(own)
     }
 
-    /// The client of a target that was ready last time: a connection serves all pools.
-    pub fn target_client(&self, uid: &str) -> Option<Client> {
-        let client = self.target_clients.get(uid, self.clock.monotonic())?;
-        Some(Client::clone(&client))
-    }
-
-    /// Keeps a client whose API server is ready, or drops one whose is not.
-    pub fn keep_target_client(&self, uid: &str, client: Option<&Client>) {
-        match client {
-            Some(client) => self.target_clients.put(
-                uid.to_owned(),
-                Arc::new(client.clone()),
-                self.clock.monotonic(),
-            ),
-            None => self.target_clients.forget(uid),
-        }
-    }
-
     /// Forgets everything kept in memory for an object that is gone.
     pub fn forget(&self, uid: &str) {
-        self.target_clients.forget(uid);
         self.control_planes.forget(uid);
         self.etcd_machines.forget(uid);
+        self.worker_configs.forget(uid);
+        self.targets.forget(uid);
         self.etcd.forget(uid);
         self.target.forget(uid);
         self.mirrors.forget(uid);

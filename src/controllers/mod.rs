@@ -23,6 +23,7 @@ mod run;
 mod secret_writer;
 mod secrets;
 mod settled;
+mod targets;
 mod turn;
 
 pub use run::run;

@@ -60,7 +60,7 @@ pub fn machine_configs_under(label: &str, name: &str) -> String {
 
 /// Selector of the machine-config Secrets of all control planes.
 pub fn all_machine_configs() -> String {
-    format!("{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG}")
+    format!("{LABEL_CONTENT}={CONTENT_MACHINE_CONFIG},{LABEL_CONTROL_PLANE}")
 }
 
 /// Selector of the machine-config Secrets of a node pool.

@@ -10,22 +10,39 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// A pause is this part of the time in which nothing has changed.
 const PART: u32 = 10;
 
-/// When the status of each object changed last, by UID, on the monotonic clock; since this process
-/// started.
+/// When the status of each object was seen to change last, by UID, on the monotonic clock.
 #[derive(Default)]
-pub struct Changes(Mutex<HashMap<String, Duration>>);
+pub struct Changes(Mutex<HashMap<String, Since>>);
+
+/// Nothing has changed since, nor for a while before.
+#[derive(Clone, Copy)]
+struct Since {
+    at: Duration,
+    before: Duration,
+}
 
 impl Changes {
-    /// Notes whether the status has just changed; answers for how long it has not.
+    /// Notes whether the status has just changed; answers for how long it has not, since this
+    /// process saw it first.
     pub fn quiet(&self, uid: &str, changed: bool, now: Duration) -> Duration {
+        self.quiet_since(uid, changed, now, Duration::ZERO)
+    }
+
+    /// The same; `before` is for how long an object that is seen for the first time has not changed.
+    pub fn quiet_since(
+        &self,
+        uid: &str,
+        changed: bool,
+        now: Duration,
+        before: Duration,
+    ) -> Duration {
         let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match changes.get(uid) {
-            Some(last) if !changed => now.saturating_sub(*last),
-            _ => {
-                changes.insert(uid.to_owned(), now);
-                Duration::ZERO
-            }
+        if changed || !changes.contains_key(uid) {
+            let before = if changed { Duration::ZERO } else { before };
+            changes.insert(uid.to_owned(), Since { at: now, before });
         }
+        let quiet = |since: &Since| since.before + now.saturating_sub(since.at);
+        changes.get(uid).map_or(Duration::ZERO, quiet)
     }
 
     /// Forgets an object that is gone.
@@ -65,5 +82,9 @@ mod tests {
         assert_eq!(at(4101, false), seconds(10));
         changes.forget("uid");
         assert_eq!(at(4200, false), seconds(3));
+        let first = |changed| changes.quiet_since("old", changed, seconds(5000), seconds(90));
+        assert_eq!(first(false), seconds(90), "by what it says itself");
+        assert_eq!(changes.quiet("old", false, seconds(5010)), seconds(100));
+        assert_eq!(first(true), seconds(0));
     }
 }

@@ -8,8 +8,8 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use sha2::{Digest, Sha256};
 
+use super::contents::digest;
 use super::context::Context;
 use super::error::Error;
 use super::fields::Contents;
@@ -115,17 +115,12 @@ impl Versions {
         secrets: impl Iterator<Item = (String, Version)>,
         contents: &Contents,
     ) -> Self {
-        let mut hash = Sha256::new();
-        for (reference, content) in contents {
-            hash.update(reference.to_string());
-            hash.update(Sha256::digest(content));
-        }
         Self {
             generation: object.meta().generation,
             annotations: object.annotations().clone(),
             etcd: etcd.map(version),
             secrets: secrets.collect(),
-            contents: hash.finalize().into(),
+            contents: digest(contents),
         }
     }
 }

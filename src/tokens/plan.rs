@@ -80,7 +80,8 @@ pub fn plan(facts: &Facts<'_>) -> Steps {
         }
         let mut slot = slot.clone();
         for retired in &slot.retired {
-            if retired.until > facts.now && needed {
+            let kept = retired.until > facts.now || facts.is_still_named(name, retired);
+            if kept && needed {
                 steps.ensure.extend(facts.retired(name, retired));
             } else {
                 steps.revoke.extend(facts.revoked(&retired.token));
@@ -192,9 +193,19 @@ impl Facts<'_> {
         (!in_place && !replaced).then(|| self.ensured(name, token, self.lasting()))
     }
 
-    /// What a replaced token lacks that others may still hold.
+    /// User data of an open pool could not be written since its token was replaced.
+    fn is_still_named(&self, name: &str, retired: &Retired) -> bool {
+        let ends_soon = retired.until.duration_since(self.now) <= half(self.ttl);
+        name == SHARED && ends_soon && self.published.contains(retired.token.id())
+    }
+
+    /// What a replaced token lacks that others may still hold. While user data names it, it lives on.
     fn retired(&self, name: &str, retired: &Retired) -> Option<Ensure> {
         let live = self.live.get(retired.token.id());
+        if self.is_still_named(name, retired) {
+            let in_place = live.is_some_and(|live| live.intact && !self.is_past_half(*live));
+            return (!in_place).then(|| self.ensured(name, &retired.token, self.lasting()));
+        }
         let in_place = live.is_some_and(|live| live.intact && live.expires == Some(retired.until));
         (!in_place).then(|| self.ensured(name, &retired.token, retired.until))
     }

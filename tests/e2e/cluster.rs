@@ -37,7 +37,7 @@ impl<'a> Cluster<'a> {
             .stage
             .wait_for_condition(&self.name, "MachineConfigsPublished", SEED_LIMIT)?;
         let inventory = self.site.stage.inventory(&self.name)?;
-        ensure!(inventory.len() == 3, "{inventory:?}");
+        ensure!(!inventory.is_empty(), "no machines");
         Ok(inventory.into_iter().collect())
     }
 

@@ -31,6 +31,7 @@ mod membership;
 mod node_pools;
 mod operator_killed;
 mod pods;
+mod scan;
 mod site;
 mod watch;
 mod worker;

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, soon};
 use crate::pods;
-use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, Site, soak, tell};
+use crate::scan::Needles;
+use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, Site, soak, tell, until};
 use crate::testbed::machine::Machine;
-use crate::testbed::stage::{NAMESPACE, condition_of, wait};
+use crate::testbed::release::Replica;
+use crate::testbed::stage::{NAMESPACE, condition_of};
 use crate::user_data;
 
 const NAME: &str = "pools";
@@ -31,8 +33,15 @@ fn workers_join_run_pods_and_leave() {
 }
 
 fn workers(site: &Site) -> Result<()> {
-    let operator = site.stage.operator("seedbed-0")?;
-    let cluster = site.apply(NAME)?;
+    let mut operator = site.stage.operator("seedbed-0")?;
+    // One machine is enough to join, and leaves the workers room: each machine takes some twenty of
+    // the kernel's inotify instances (128 for all), and a kubelet that gets none does not start.
+    let cluster = site.apply_with(NAME, |object| {
+        object["spec"]["replicas"] = json!(1);
+        object["spec"]["machines"]
+            .as_array_mut()
+            .map(|machines| machines.truncate(1));
+    })?;
     let names: Vec<Value> = LISTED
         .iter()
         .map(|(name, _)| json!({"name": name}))
@@ -41,9 +50,15 @@ fn workers(site: &Site) -> Result<()> {
     pool(
         site,
         "listed",
-        json!({"machines": names, "labels": {"tier": "web"}, "serverTLSBootstrap": true}),
+        json!({
+            "machines": names,
+            "labels": {"tier": "web"},
+            "serverTLSBootstrap": true,
+            "drain": {"timeout": "20s"},
+        }),
     )?;
-    pool(site, "open", json!({"maxNodes": 2, "token": {"ttl": "2m"}}))?;
+    let open = json!({"maxNodes": 2, "token": {"ttl": "2m"}, "drain": {"timeout": "20s"}});
+    pool(site, "open", open)?;
     let late = json!({"machines": [{"name": LATE.0}], "token": {"ttl": "1m"}});
     pool(site, "late", late)?;
     let machines = cluster.machines()?;
@@ -59,6 +74,8 @@ fn workers(site: &Site) -> Result<()> {
     }
     workers.push(worker(site, "open", OPEN.0, OPEN.1)?);
     let replayed = site.stage.user_data(NAME, LISTED[0].0)?;
+    let mut needles = Needles::default();
+    needles.gather(&cluster)?;
     // It has its user data now, and is switched on much later.
     let late = worker(site, LATE.0, LATE.0, LATE.1)?;
     for worker in &workers {
@@ -67,16 +84,21 @@ fn workers(site: &Site) -> Result<()> {
     for name in ["listed", "open"] {
         wait_pool(site, name, "NodesReady")?;
     }
-    wait(MACHINES_LIMIT, || {
-        let open = status(site, "open")?;
-        ensure!(open["readyReplicas"] == 1, "{open:#}");
-        Ok(())
-    })?;
+    until(
+        "the open pool's machine to be Ready",
+        MACHINES_LIMIT,
+        || {
+            let open = status(site, "open")?;
+            ensure!(open["readyReplicas"] == 1, "{open:#}");
+            Ok(())
+        },
+    )?;
     let took = published.elapsed().as_secs_f64();
     tell(
         NAME,
         &format!("four workers Ready {took:.1} s after power-on"),
     );
+    needles.gather(&cluster)?;
     check_workers(&cluster, &workers)?;
     tell(
         NAME,
@@ -88,28 +110,47 @@ fn workers(site: &Site) -> Result<()> {
     nothing_is_left_of_the_join(site, &workers)?;
     replay_is_refused(site, &cluster, &replayed)?;
     taken_out(site, &cluster, &workers)?;
+    needles.gather(&cluster)?;
+    let mut booted: Vec<_> = workers.iter().collect();
     if soak() {
-        // The kernel's limit of inotify instances is that of all machines together.
+        // Their pools can be deleted all the same.
         for worker in &workers[2..] {
             worker.power_off()?;
         }
-        comes_late(site, &cluster, &late, published)?;
+        tell(NAME, "waiting for three lifetimes of a token");
+        std::thread::sleep(Duration::from_secs(200).saturating_sub(published.elapsed()));
+        needles.gather(&cluster)?;
+        operator.process().kill()?;
+        operator = comes_while_nobody_is_there(&cluster, &late)?;
+        booted.push(&late);
+        needles.gather(&cluster)?;
     }
-    for name in ["listed", "open", "late"] {
-        site.stage.kubectl(&[
-            "-n",
-            NAMESPACE,
-            "delete",
-            "nodepool",
-            name,
-            "--timeout=120s",
-        ])?;
-    }
-    let left = cluster.kubectl(&["get", "nodes", "-l", "seedbed.dev/node-pool", "-o", "name"])?;
-    ensure!(left.is_empty(), "left: {left}");
+    needles.check(&cluster, &machines, &booted)?;
+    deleted(site, &cluster)?;
     workers.iter().try_for_each(|worker| worker.power_off())?;
     late.power_off()?;
     operator.process().stop()
+}
+
+/// Pools go with their Nodes and tokens, also of machines that are off.
+fn deleted(site: &Site, cluster: &Cluster<'_>) -> Result<()> {
+    for name in ["listed", "open", "late"] {
+        tell(NAME, &format!("deleting pool {name}"));
+        let delete = ["delete", "nodepool", name, "--timeout=300s"];
+        site.stage
+            .kubectl(&[&["-n", NAMESPACE], &delete[..]].concat())?;
+    }
+    let label = "seedbed.dev/node-pool";
+    let left = cluster.kubectl(&["get", "nodes", "-l", label, "-o", "name"])?;
+    ensure!(left.is_empty(), "left: {left}");
+    no_token_is_there(cluster)
+}
+
+fn no_token_is_there(cluster: &Cluster<'_>) -> Result<()> {
+    let tokens = ["-n", "kube-system", "get", "secrets", "-o", "name"];
+    let tokens = cluster.kubectl(&tokens)?;
+    ensure!(!tokens.contains("bootstrap-token-"), "alive: {tokens}");
+    Ok(())
 }
 
 /// Applies a pool whose machines get their network plugin as those of `examples/ha.yaml` do.
@@ -133,9 +174,9 @@ fn pool(site: &Site, name: &str, spec: Value) -> Result<()> {
 
 /// A machine that is off, with the user data of a Secret: its own, or that of an open pool.
 fn worker(site: &Site, secret: &str, name: &str, address: Ipv4Addr) -> Result<Arc<Machine>> {
-    let user_data = wait(SEED_LIMIT, || site.stage.user_data(NAME, secret))?;
-    let machine = site.stage.machine_from(name, address, &user_data)?;
-    Ok(Arc::new(machine))
+    let what = format!("the user data of {secret}");
+    let user_data = until(&what, SEED_LIMIT, || site.stage.user_data(NAME, secret))?;
+    site.machine_from(name, address, &user_data)
 }
 
 fn status(site: &Site, name: &str) -> Result<Value> {
@@ -143,7 +184,8 @@ fn status(site: &Site, name: &str) -> Result<Value> {
 }
 
 fn wait_pool(site: &Site, name: &str, condition: &str) -> Result<()> {
-    wait(MACHINES_LIMIT, || {
+    let what = format!("pool {name} to be {condition}");
+    until(&what, MACHINES_LIMIT, || {
         let object = site.stage.get("nodepool", name)?;
         let yes = condition_of(&object, condition) == Some("True");
         ensure!(yes, "{name} is not {condition}: {:#}", object["status"]);
@@ -190,7 +232,8 @@ fn nothing_is_left_of_the_join(site: &Site, workers: &[Arc<Machine>]) -> Result<
     // The kubelets of the listed pool asked for serving certificates, and got them.
     for worker in &workers[..LISTED.len()] {
         let served = worker.file("/var/lib/kubelet/pki/kubelet-server-current.pem");
-        wait(SEED_LIMIT, || {
+        let what = format!("a serving certificate of {}", worker.name());
+        until(&what, SEED_LIMIT, || {
             let there = std::fs::symlink_metadata(&served).is_ok();
             ensure!(there, "{} has no serving certificate", worker.name());
             Ok(())
@@ -228,26 +271,37 @@ fn replay_is_refused(site: &Site, cluster: &Cluster<'_>, replayed: &[u8]) -> Res
     Ok(())
 }
 
-/// A machine that is switched on after more than three lifetimes of the token that it was given.
-fn comes_late(
-    site: &Site,
-    cluster: &Cluster<'_>,
-    machine: &Machine,
-    published: Instant,
-) -> Result<()> {
-    std::thread::sleep(Duration::from_secs(200).saturating_sub(published.elapsed()));
+/// A machine that is switched on after more than three lifetimes of the token that it was given,
+/// and waits for two more without an operator: its token has expired and is gone. It comes back
+/// with the next operator, as the one that the machine has.
+fn comes_while_nobody_is_there(cluster: &Cluster<'_>, machine: &Machine) -> Result<Replica> {
+    let since = Instant::now();
     machine.boot()?;
-    wait_pool(site, "late", "NodesReady")?;
+    tell(NAME, "waiting for two lifetimes without an operator");
+    std::thread::sleep(Duration::from_secs(120).saturating_sub(since.elapsed()));
+    // Nor those of the open pool, which live longer.
+    soon(|| no_token_is_there(cluster)).context("waiting for all tokens to expire")?;
+    let nodes = cluster.kubectl(&["get", "nodes", "-o", "name"])?;
+    ensure!(!nodes.contains(LATE.0), "joined by itself: {nodes}");
+    let operator = cluster.site.stage.operator("seedbed-0")?;
+    let came = Instant::now();
+    wait_pool(cluster.site, "late", "NodesReady")?;
+    let took = came.elapsed().as_secs_f64();
     tell(
         &cluster.name,
-        "a machine joined after three lifetimes of its token",
+        &format!(
+            "a machine that waited for two lifetimes without an operator was Ready {took:.1} s \
+             after one came"
+        ),
     );
-    Ok(())
+    Ok(operator)
 }
 
-/// A listed worker is taken out: its pods go elsewhere, then its Node goes.
+/// A listed worker is taken out: its pods go elsewhere, then its Node goes. One that a budget
+/// protects stays until the deadline, and no longer.
 fn taken_out(site: &Site, cluster: &Cluster<'_>, workers: &[Arc<Machine>]) -> Result<()> {
     let gone = LISTED[2].0;
+    pods::run_protected(cluster, gone)?;
     let patch = r#"{"spec": {"replicas": 2}}"#;
     site.stage.kubectl(&[
         "-n",
@@ -259,15 +313,50 @@ fn taken_out(site: &Site, cluster: &Cluster<'_>, workers: &[Arc<Machine>]) -> Re
         "-p",
         patch,
     ])?;
-    wait(MACHINES_LIMIT, || {
+    let began = Instant::now();
+    until("the budget to hold the drain", SEED_LIMIT, || {
+        let listed = status(site, "listed")?.to_string();
+        let words = "default/protected may not be evicted";
+        ensure!(listed.contains(words), "{listed}");
+        Ok(())
+    })?;
+    let leaving = [
+        "get",
+        "pod",
+        "protected",
+        "-o",
+        "jsonpath={.metadata.deletionTimestamp}",
+    ];
+    let mut deleted = None;
+    until("a drained Node to go", MACHINES_LIMIT, || {
+        // No longer there, or with the time of its deletion.
+        let leaves = match cluster.kubectl(&leaving) {
+            Ok(time) => !time.is_empty(),
+            Err(error) => format!("{error:#}").contains("NotFound"),
+        };
+        if leaves {
+            deleted.get_or_insert_with(|| began.elapsed());
+        }
+        ensure!(deleted.is_some(), "the pod stays");
         let nodes = cluster.kubectl(&["get", "nodes", "-o", "name"])?;
         ensure!(!nodes.contains(gone), "{nodes}");
         Ok(())
     })?;
+    let deleted = deleted.context("never seen")?;
+    let near = Duration::from_secs(17)..Duration::from_secs(60);
+    ensure!(near.contains(&deleted), "deleted after {deleted:?}");
     let found = site.stage.get("secret", &format!("{NAME}-{gone}"));
     ensure!(found.is_err(), "{gone} could boot again");
     let mut on = workers.iter();
     ensure!(on.any(|worker| worker.name() == gone && worker.is_on()));
-    tell(&cluster.name, "a worker was drained and its Node deleted");
+    let seconds = [deleted, began.elapsed()].map(|time| time.as_secs_f64());
+    tell(
+        &cluster.name,
+        &format!(
+            "a worker was drained: its protected pod deleted after {:.1} s (deadline 20 s), its Node \
+             after {:.1} s",
+            seconds[0], seconds[1]
+        ),
+    );
     Ok(())
 }

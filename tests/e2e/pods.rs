@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, soon};
-use crate::site::MACHINES_LIMIT;
+use crate::site::{MACHINES_LIMIT, until};
 use crate::testbed::images::content::TOOLS_IMAGE;
 use crate::testbed::machine::Machine;
-use crate::testbed::stage::wait;
+use crate::testbed::stage::condition_of;
 
 /// Waits until every kube-proxy and CoreDNS is as its owner wants it.
 pub fn wait_addons(cluster: &Cluster<'_>) -> Result<()> {
@@ -17,7 +17,7 @@ pub fn wait_addons(cluster: &Cluster<'_>) -> Result<()> {
         let get = ["-n", "kube-system", "get", kind, name, "-o", "json"];
         Ok(serde_json::from_str(&cluster.kubectl(&get)?)?)
     };
-    wait(MACHINES_LIMIT, || {
+    until("the addons", MACHINES_LIMIT, || {
         let proxies = get("daemonset", "kube-proxy")?;
         let ready = proxies["status"]["numberReady"] == 3
             && proxies["status"]["updatedNumberScheduled"] == 3;
@@ -50,7 +50,7 @@ pub fn check_service_by_name(cluster: &Cluster<'_>, machines: &[Arc<Machine>]) -
     cluster.kubectl(&["apply", "-f", file])?;
     for machine in machines {
         let name = format!("probe-{}", machine.name());
-        wait(MACHINES_LIMIT, || {
+        until(&format!("{name} to end"), MACHINES_LIMIT, || {
             let phase = ["get", "pod", &name, "-o", "jsonpath={.status.phase}"];
             let phase = cluster.kubectl(&phase)?;
             ensure!(phase == "Succeeded", "{name} is {phase}");
@@ -61,7 +61,8 @@ pub fn check_service_by_name(cluster: &Cluster<'_>, machines: &[Arc<Machine>]) -
             let log = log.unwrap_or_else(|error| format!("{error:#}"));
             format!("log of {name}:\n{log}\n{}", about_pods(cluster))
         })?;
-        let log = cluster.kubectl(&["logs", &name])?;
+        // A kubelet that asks for its serving certificate has it some seconds after it has joined.
+        let log = soon(|| cluster.kubectl(&["logs", &name]))?;
         ensure!(
             log.contains("198.19.0.1"),
             "resolves to another address: {log}"
@@ -91,6 +92,47 @@ fn pod(node: &str) -> Value {
             }],
         },
     })
+}
+
+/// A pod that runs on this machine and that its budget lets nobody evict.
+pub fn run_protected(cluster: &Cluster<'_>, node: &str) -> Result<()> {
+    let labels = json!({"app": "protected"});
+    let objects = json!([
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "protected", "namespace": "default"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": labels}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "protected", "namespace": "default", "labels": labels},
+            "spec": {
+                "nodeSelector": {"kubernetes.io/hostname": node},
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{
+                    "name": "sleep",
+                    "image": TOOLS_IMAGE,
+                    "imagePullPolicy": "Never",
+                    "command": ["sleep", "3600"],
+                }],
+            },
+        },
+    ]);
+    let file = cluster.site.stage.state.join("protected.json");
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    std::fs::write(&file, list.to_string())?;
+    let file = file.to_str().context("the path is not UTF-8")?;
+    cluster.kubectl(&["apply", "-f", file])?;
+    until("the protected pod", MACHINES_LIMIT, || {
+        let get = ["get", "pod", "protected", "-o", "json"];
+        let pod: Value = serde_json::from_str(&cluster.kubectl(&get)?)?;
+        let ready = condition_of(&pod, "Ready") == Some("True");
+        ensure!(ready, "{:#}", pod["status"]);
+        Ok(())
+    })
+    .with_context(|| about_pods(cluster))
 }
 
 fn about_pods(cluster: &Cluster<'_>) -> String {

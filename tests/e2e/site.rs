@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -146,11 +146,23 @@ impl Site {
         Ok(machine)
     }
 
+    /// A machine with any user data, which is switched off with the others. It is off.
+    pub fn machine_from(
+        &self,
+        name: &str,
+        address: Ipv4Addr,
+        user_data: &[u8],
+    ) -> Result<Arc<Machine>> {
+        let machine = Arc::new(self.stage.machine_from(name, address, user_data)?);
+        lock(&self.machines).insert(name.to_owned(), Arc::clone(&machine));
+        Ok(machine)
+    }
+
     /// What a person would look at after a failure.
     fn report(&self) -> String {
         let mut text = String::new();
         let mut add = |title: &str, part: &str| text.push_str(&format!("--- {title}\n{part}\n"));
-        for kind in ["controlplanes", "etcdclusters"] {
+        for kind in ["controlplanes", "etcdclusters", "nodepools"] {
             let get = [
                 "-n",
                 NAMESPACE,
@@ -221,6 +233,31 @@ fn manifest(name: &str) -> Result<Value> {
 /// Says what goes on, with the test's name in front.
 pub fn tell(test: &str, line: &str) {
     say(&format!("e2e {test}: {line}"));
+}
+
+/// Waits as [`wait`] does. Says every half minute what for, and so does the error.
+pub fn until<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    const PAUSE: Duration = Duration::from_secs(30);
+    let mut told = Instant::now();
+    let waited = wait(limit, || {
+        let answer = attempt();
+        if let Err(error) = &answer
+            && told.elapsed() > PAUSE
+        {
+            told = Instant::now();
+            let text = format!("{error:#}");
+            let line: String = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(200)
+                .collect();
+            say(&format!("e2e: still waiting for {what}: {line}"));
+        }
+        answer
+    });
+    waited.with_context(|| format!("waiting for {what}"))
 }
 
 /// Whether there is time for everything (`make soak`).

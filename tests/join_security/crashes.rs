@@ -1,29 +1,34 @@
 //! Tokens of many pools are replaced while the operator is killed again and again: no user data
 //! ever names a token that is not there.
+//!
+//! A replacement becomes due when the lifetime in the spec is raised to more than twice of what is
+//! left. So every token lives for minutes at least, and none can expire because an operator that
+//! lives for seconds has not come to it: whatever is missing was made or taken away in a wrong order.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use seedbed::crd::NodePool;
 use serde_json::json;
 
-use super::field::{CLUSTER, Field, run, token_in};
-use super::operator_ground::until;
+use super::field::{Field, run, token_in};
 
-/// As many as an operator can look at in a few seconds, which is less without optimisation.
-const POOLS: usize = if cfg!(debug_assertions) { 60 } else { 200 };
-/// Every token is replaced after half of it. Not the shortest that is allowed: an operator that
-/// lives for seconds only needs several lives to look at every pool.
-const TTL: &str = "2m";
-/// Every token is replaced twice.
-const LONG: Duration = Duration::from_secs(150);
+const POOLS: usize = 200;
+/// Each is more than twice the one before.
+const TTLS: [&str; 6] = ["10m", "21m", "45m", "2h", "5h", "12h"];
+/// No further replacement begins after this time of killing, once every token was replaced twice.
+const LONG: Duration = Duration::from_secs(60);
+/// Longest time of one replacement of all.
+const ROUND: Duration = Duration::from_secs(240);
 
 #[test]
 fn no_user_data_names_a_token_that_is_not_there() {
@@ -34,103 +39,192 @@ fn no_user_data_names_a_token_that_is_not_there() {
     println!("repeat with SEED={seed}");
     run("crashes", async |field| {
         let mut random = StdRng::seed_from_u64(seed);
-        let names = (0..POOLS).map(|number| format!("p-{number}"));
-        let made: Vec<_> = stream::iter(names)
-            .map(|name| async move {
-                let spec = json!({"maxNodes": 1, "token": {"ttl": TTL}});
-                field.pool(&name, spec).await
-            })
-            .buffer_unordered(16)
-            .collect()
-            .await;
-        for made in made {
-            made?;
-        }
-        let done = AtomicBool::new(false);
-        let (looks, seen) = (AtomicUsize::new(0), std::sync::Mutex::new(BTreeSet::new()));
-        let watching = async {
-            while !done.load(Ordering::Relaxed) {
-                look(field, &seen).await?;
-                looks.fetch_add(1, Ordering::Relaxed);
-                // The machine is the operator's as well.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Ok(())
-        };
-        let killing = async {
-            let killed = kill(field, &mut random).await;
-            done.store(true, Ordering::Relaxed);
-            killed
-        };
-        let (watched, killed): (Result<()>, Result<usize>) = tokio::join!(watching, killing);
-        watched?;
-        let (kills, seen) = (killed?, seen.into_inner().unwrap());
-        println!(
-            "{kills} kills, {} looks, {} tokens seen in the user data of {POOLS} pools",
-            looks.into_inner(),
-            seen.len()
-        );
-        ensure!(
-            seen.len() > 2 * POOLS,
-            "only {} tokens were seen",
-            seen.len()
-        );
-        until("every pool to be published again", async || {
-            let published = published(field).await?;
-            Ok((published.len() == POOLS).then_some(()))
+        for_all(async |name| {
+            let spec = json!({"maxNodes": 1, "token": {"ttl": TTLS[0]}});
+            field.pool(&name, spec).await.map(drop)
         })
-        .await
+        .await?;
+        let (watch, kills) = (Watch::default(), AtomicUsize::new(0));
+        let working = async {
+            replaced(field, &BTreeMap::new()).await?;
+            // Killing never ends by itself.
+            tokio::select! {
+                rounds = replace(field) => rounds,
+                failed = kill(field, &mut random, &kills) => failed,
+            }
+        };
+        let rounds: usize = tokio::select! {
+            rounds = working => rounds?,
+            failed = watch.watch(field) => failed?,
+        };
+        // It may just have been killed.
+        field.restart(Duration::ZERO).await?;
+        watch.look(field).await?;
+        let Watch { seen, looks, .. } = watch;
+        let (seen, looks) = (seen.into_inner().unwrap().len(), looks.into_inner());
+        println!(
+            "{POOLS} pools, {rounds} replacements of all, {} kills; {seen} tokens seen in user \
+             data by {looks} looks",
+            kills.into_inner(),
+        );
+        ensure!(rounds >= 2 && seen > 2 * POOLS && looks > 50);
+        Ok(())
     });
 }
 
-/// Kills it every few seconds, with a new one at once.
-async fn kill(field: &Field<'_>, random: &mut StdRng) -> Result<usize> {
-    until("every pool to be published", async || {
-        Ok((published(field).await?.len() == POOLS).then_some(()))
-    })
-    .await?;
-    let began = Instant::now();
-    let mut kills = 0;
-    while began.elapsed() < LONG {
-        let pause = Duration::from_millis(random.random_range(2000..10_000));
-        tokio::time::sleep(pause).await;
-        field.restart(Duration::ZERO).await?;
-        kills += 1;
-    }
-    Ok(kills)
+fn names() -> impl Iterator<Item = String> {
+    (0..POOLS).map(|number| format!("p-{number}"))
 }
 
-/// What user data names, by the name of its Secret.
-async fn published(field: &Field<'_>) -> Result<Vec<(String, String)>> {
-    let params =
-        ListParams::default().labels("seedbed.dev/content=machine-config,seedbed.dev/node-pool");
-    let secrets = field.space.api::<Secret>().list(&params).await?;
-    let named = secrets
-        .items
-        .iter()
-        .filter_map(|secret| Some((secret.name_any(), token_in(secret)?)));
+async fn for_all(work: impl AsyncFn(String) -> Result<()>) -> Result<()> {
+    let work = &work;
+    let done = stream::iter(names()).map(|name| work(name));
+    let done: Vec<_> = done.buffer_unordered(16).collect().await;
+    done.into_iter().collect()
+}
+
+/// Makes all tokens due, waits until all are replaced, and again; how often.
+async fn replace(field: &Field<'_>) -> Result<usize> {
+    let began = Instant::now();
+    let mut rounds = 0;
+    for ttl in &TTLS[1..] {
+        let before = ids(field).await?;
+        let longer = json!({"spec": {"token": {"ttl": ttl}}});
+        for_all(async |name| {
+            field
+                .space
+                .patch::<NodePool>(&name, &longer)
+                .await
+                .map(drop)
+        })
+        .await?;
+        replaced(field, &before).await?;
+        rounds += 1;
+        println!(
+            "{rounds}: all replaced, {:.0} s",
+            began.elapsed().as_secs_f64()
+        );
+        if rounds >= 2 && began.elapsed() > LONG {
+            break;
+        }
+    }
+    Ok(rounds)
+}
+
+/// Waits until the user data of every pool names another token than before.
+async fn replaced(field: &Field<'_>, before: &BTreeMap<String, String>) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let now = ids(field).await?;
+        let new = now
+            .iter()
+            .filter(|(secret, id)| before.get(*secret) != Some(*id));
+        let new = new.count();
+        if new == POOLS {
+            return Ok(());
+        }
+        let took = began.elapsed();
+        ensure!(
+            took < ROUND,
+            "{new} of {POOLS} tokens are new after {took:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Kills it every few seconds, with a new one at once; for ever.
+async fn kill(field: &Field<'_>, random: &mut StdRng, kills: &AtomicUsize) -> Result<usize> {
+    loop {
+        let pause = Duration::from_millis(random.random_range(500..8_000));
+        tokio::time::sleep(pause).await;
+        field.restart(Duration::ZERO).await?;
+        kills.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn configs() -> ListParams {
+    ListParams::default().labels("seedbed.dev/content=machine-config,seedbed.dev/node-pool")
+}
+
+/// The id of the token that each Secret says it names.
+async fn ids(field: &Field<'_>) -> Result<BTreeMap<String, String>> {
+    let list = field
+        .space
+        .api::<Secret>()
+        .list_metadata(&configs())
+        .await?;
+    let named = list.items.iter().filter_map(|secret| {
+        let id = secret.annotations().get("seedbed.dev/token-id")?;
+        (!id.is_empty()).then(|| (secret.name_any(), id.clone()))
+    });
     Ok(named.collect())
 }
 
-/// First what is named, then what is there: a token that is named lives on for one TTL.
-async fn look(field: &Field<'_>, seen: &std::sync::Mutex<BTreeSet<String>>) -> Result<()> {
-    let named = published(field).await?;
-    let live = field.tokens().await?;
-    for (secret, token) in named {
-        let id = super::field::id(&token).to_owned();
-        ensure!(
-            live.contains_key(&id),
-            "{secret} names token {id}, which {CLUSTER} does not have"
-        );
-        let whole = live[&id]
-            .data
-            .as_ref()
-            .map(|data| data["token-secret"].0.clone());
-        ensure!(
-            whole.as_deref() == token.split('.').nth(1).map(str::as_bytes),
-            "{id} is another"
-        );
-        seen.lock().unwrap().insert(id);
+/// Looks without a pause.
+#[derive(Default)]
+struct Watch {
+    /// The token in the user data of a Secret, by its UID and resource version.
+    parsed: Mutex<BTreeMap<(Option<String>, Option<String>), Option<String>>>,
+    /// Tokens that user data named: when each was seen last, and when it should have expired.
+    seen: Mutex<BTreeMap<String, (Instant, String)>>,
+    looks: AtomicUsize,
+}
+
+impl Watch {
+    async fn watch(&self, field: &Field<'_>) -> Result<usize> {
+        loop {
+            self.look(field).await?;
+            // The machine is the operator's as well.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
-    Ok(())
+
+    /// First what is named, then what is there: a token that is named lives on for one TTL. One
+    /// that is missing is a failure if it is named still.
+    async fn look(&self, field: &Field<'_>) -> Result<()> {
+        let named = self.named(field).await?;
+        let live = field.tokens().await?;
+        let mut missing = BTreeSet::new();
+        for (secret, token) in named {
+            let (id, value) = token.split_once('.').context("a token without a dot")?;
+            let Some(found) = live.get(id).and_then(|found| found.data.as_ref()) else {
+                missing.insert((secret, token));
+                continue;
+            };
+            let same = found["token-secret"].0 == value.as_bytes();
+            ensure!(same, "{id} of {secret} is another");
+            let expiration = String::from_utf8(found["expiration"].0.clone())?;
+            let mut seen = self.seen.lock().unwrap();
+            seen.insert(id.to_owned(), (Instant::now(), expiration));
+        }
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let named = self.named(field).await?;
+        let Some((secret, token)) = missing.intersection(&named).next() else {
+            return Ok(());
+        };
+        let id = super::field::id(token);
+        let known = match self.seen.lock().unwrap().get(id) {
+            None => "it was never seen".to_owned(),
+            Some((at, expiration)) => {
+                let ago = at.elapsed().as_secs_f64();
+                format!("it was there {ago:.1} s ago, to expire at {expiration}")
+            }
+        };
+        bail!("{secret} names token {id}, which is not there; {known}")
+    }
+
+    /// What user data names, with the name of its Secret.
+    async fn named(&self, field: &Field<'_>) -> Result<BTreeSet<(String, String)>> {
+        let secrets = field.space.api::<Secret>().list(&configs()).await?;
+        let mut parsed = self.parsed.lock().unwrap();
+        let named = secrets.items.iter().filter_map(|secret| {
+            let version = (secret.uid(), secret.resource_version());
+            let token = parsed.entry(version).or_insert_with(|| token_in(secret));
+            Some((secret.name_any(), token.clone()?))
+        });
+        Ok(named.collect())
+    }
 }

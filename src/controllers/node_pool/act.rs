@@ -207,7 +207,11 @@ impl Actor<'_> {
     pub async fn answer(&mut self, answers: Vec<Answer>) -> Result<(), CallError> {
         for Answer { request, answer } in answers {
             let words = answer.as_deref().map_err(|refusal| *refusal);
-            target::answer_request(&self.target.client, &request, words).await?;
+            let answered = target::answer_request(&self.target.client, &request, words).await;
+            // Answered by now, or no longer as it was read.
+            let now = self.context.clock.monotonic();
+            self.context.targets.answered(&self.target.uid, now);
+            answered?;
             self.target
                 .requests
                 .retain(|other| other.uid != request.uid);

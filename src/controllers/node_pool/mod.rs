@@ -9,11 +9,14 @@ mod act;
 mod finalize;
 mod nodes;
 mod observe;
+mod pace;
 mod plan;
 pub mod resolve;
 mod secrets;
 mod status;
 mod target;
+
+pub use self::plan::InPlace as WorkerConfigs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +36,7 @@ use super::report::{Fence, report};
 use super::turn::Turn;
 use crate::crd::NodePool;
 use crate::domain;
+use crate::kube_ext::apply::CallError;
 use crate::kube_ext::owner::{controller_reference, is_of_predecessor};
 use crate::pki::secret_names;
 use crate::pki::state::ca as read_ca;
@@ -268,10 +272,15 @@ async fn carry_out(
     let owner = controller_reference(&*observed.object)
         .ok_or_else(|| Error::Bug("the NodePool has no UID".to_owned()))?;
     let deleting = observed.object.metadata.deletion_timestamp.is_some();
-    let mut target = match target::look(client, pool, &stored, observed, context).await? {
+    let control_plane = observed.control_plane.as_ref();
+    let uid = control_plane.and_then(ResourceExt::uid).unwrap_or_default();
+    let failed = |error: &CallError| target_failed(&uid, error, context);
+    let mut target = match target::look(&uid, client, pool, &stored, observed, context).await? {
         Ok(target) => target,
-        Err(error) => return Ok(target_failed(&error)),
+        Err(error) => return Ok(failed(&error)),
     };
+    let own = observed.object.uid().unwrap_or_default();
+    let in_place = context.worker_configs.get(&own, context.clock.monotonic());
     for _ in 0..MOST_BATCHES {
         let now = context.clock.now();
         let facts = Facts {
@@ -282,6 +291,7 @@ async fn carry_out(
             stored: &stored,
             target: &target,
             claimed: &claimed,
+            in_place: in_place.as_deref(),
             deleting,
             now,
         };
@@ -300,7 +310,7 @@ async fn carry_out(
                 };
                 match batch(other, &mut actor, &mut stored).await {
                     Ok(Ok(())) => continue,
-                    Ok(Err(error)) => return Ok(target_failed(&error)),
+                    Ok(Err(error)) => return Ok(failed(&error)),
                     // Somebody else was quicker: what was made for this slot is taken back.
                     Err(Error::Occupied { .. }) => {
                         claimed = claimed_by_others(observed, pool, context).await?;
@@ -312,7 +322,12 @@ async fn carry_out(
         };
         let members = Members::of(&facts);
         let nodes = nodes::see_to(&facts, &members, &settled, context).await;
-        return Ok(Progress::Live(Box::new(Live::of(&members, settled, nodes))));
+        let live = Live::of(&members, &settled, nodes);
+        let now = context.clock.monotonic();
+        context
+            .worker_configs
+            .put(own, Arc::new(settled.configs), now);
+        return Ok(Progress::Live(Box::new(live)));
     }
     let text = "the next look".to_owned();
     Ok(Progress::Awaiting(Reason::TargetPending, text))
@@ -322,7 +337,7 @@ async fn batch(
     next: Next,
     actor: &mut act::Actor<'_>,
     stored: &mut Stored,
-) -> Result<Result<(), crate::kube_ext::apply::CallError>, Error> {
+) -> Result<Result<(), CallError>, Error> {
     match next {
         Next::Store(change) => *stored = actor.store(stored, change).await?,
         Next::Forget(forget) => {
@@ -338,7 +353,8 @@ async fn batch(
     Ok(Ok(()))
 }
 
-fn target_failed(error: &crate::kube_ext::apply::CallError) -> Progress {
+fn target_failed(uid: &str, error: &CallError, context: &Context) -> Progress {
+    context.targets.doubt(uid);
     let text = format!("the target: {error}");
     Progress::Awaiting(Reason::TargetPending, text)
 }
@@ -352,10 +368,11 @@ async fn tell(
     let now = context.clock.now();
     let said = status::status(object, pool, progress, now);
     report(object, object.status.as_ref(), &said, Fence::Uid, context).await?;
-    let changed = object.status.as_ref() != Some(&said.0);
+    let moved = pace::has_moved(object.status.as_ref(), &said.0);
+    let before = pace::unmoved_for(&said.0, now);
     let uid = object.uid().unwrap_or_default();
     let quiet = context
         .changes
-        .quiet(&uid, changed, context.clock.monotonic());
-    Ok(status::requeue(progress, quiet, now))
+        .quiet_since(&uid, moved, context.clock.monotonic(), before);
+    Ok(pace::requeue(progress, quiet, now))
 }

@@ -95,8 +95,9 @@ fn marks_of(facts: &Facts<'_>, settled: &Settled, name: NodeName, node: &Node) -
     labels.insert(names::LABEL_NODE_POOL.to_owned(), facts.pool.name.clone());
     // What it has joined with stays, whatever is published later.
     let known = revision_of(node).map(str::to_owned);
-    let published = settled.revisions.get(name.as_str());
-    let published = published.or_else(|| settled.revisions.get(SHARED)).cloned();
+    let revisions = &settled.configs.revisions;
+    let published = revisions.get(name.as_str());
+    let published = published.or_else(|| revisions.get(SHARED)).cloned();
     if let Some(revision) = known.or(published) {
         labels.insert(names::LABEL_NODE_REVISION.to_owned(), revision);
     }

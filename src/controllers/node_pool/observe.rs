@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::resolve::references;
-use crate::controllers::contents::contents;
+use crate::controllers::contents::{contents, digest};
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
 use crate::controllers::fields::Contents;
@@ -29,6 +29,8 @@ pub struct Observed {
     /// The Secrets of this pool by name.
     pub secrets: BTreeMap<String, Secret>,
     pub contents: Contents,
+    /// SHA-256 of the contents.
+    pub contents_digest: [u8; 32],
 }
 
 /// Reads all of it.
@@ -55,6 +57,7 @@ pub async fn observe(object: Arc<NodePool>, context: &Context) -> Result<Observe
         control_plane,
         ca: ca.and_then(|secret| secret.data),
         secrets: own,
+        contents_digest: digest(&contents),
         contents,
         object,
     })

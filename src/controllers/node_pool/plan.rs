@@ -5,6 +5,7 @@
 //! token no longer before it is revoked. The driver plans again from what was answered.
 
 mod answers;
+mod configs;
 mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,15 +15,15 @@ use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 pub use answers::{Answer, Decision};
+pub use configs::InPlace;
+use configs::{Configs, configs, unwritable};
 pub use members::Members;
 
 use super::observe::Observed;
 use super::secrets::{SecretMaker, machine_of, token_id};
 use super::target::Target;
-use crate::controllers::fields::{Problem, ProblemReason};
-use crate::controllers::secrets::in_place;
-use crate::domain::{NodePool, Workers};
-use crate::machine_config::worker_config;
+use crate::controllers::fields::Problem;
+use crate::domain::NodePool;
 use crate::tokens::plan::{self as tokens, Ensure, Renewal, Steps};
 use crate::tokens::{Approval, SHARED, Stored};
 
@@ -63,8 +64,8 @@ pub struct Publication {
 /// Everything is as it shall be.
 #[derive(Default)]
 pub struct Settled {
-    /// Revision of the machine config by slot.
-    pub revisions: BTreeMap<String, String>,
+    /// The machine configs, with the revision of each by slot.
+    pub configs: InPlace,
     /// When the current token of each slot expires.
     pub expiries: BTreeMap<String, Timestamp>,
     /// When the first token is due for renewal.
@@ -83,6 +84,8 @@ pub struct Facts<'a> {
     pub target: &'a Target,
     /// Slots whose Secret belongs to somebody else, with what to say.
     pub claimed: &'a BTreeMap<String, Problem>,
+    /// What was in place at the last look.
+    pub in_place: Option<&'a InPlace>,
     /// The pool goes away: nothing is needed any more.
     pub deleting: bool,
     pub now: Timestamp,
@@ -123,7 +126,10 @@ pub fn plan(facts: &Facts<'_>) -> Next {
     if !ensure.is_empty() {
         return Next::Ensure(ensure);
     }
-    let (publications, revisions) = match configs(facts, &members, &token_facts) {
+    let Configs {
+        publications,
+        in_place,
+    } = match configs(facts, &members, &token_facts) {
         Ok(configs) => configs,
         Err(problems) => return Next::Stalled(problems),
     };
@@ -144,7 +150,7 @@ pub fn plan(facts: &Facts<'_>) -> Next {
     let expiries =
         slots.filter_map(|slot| Some((slot.clone(), tokens::expiry(&token_facts, slot)?)));
     Next::Settled(Settled {
-        revisions,
+        configs: in_place,
         expiries: expiries.collect(),
         next_due: tokens::next_due(&token_facts),
     })
@@ -164,15 +170,6 @@ fn without_stray_tokens(
         Some(forget) => Next::Forget(forget),
         None => Next::Stalled(problems),
     }
-}
-
-/// What keeps machine configs from being written, before there are tokens for them.
-fn unwritable(facts: &Facts<'_>, renew: &BTreeMap<String, Renewal>) -> Vec<Problem> {
-    let first = renew.iter();
-    let first = first.filter(|(_, renewal)| **renewal == Renewal::First);
-    first
-        .filter_map(|(slot, _)| render(facts, slot, None).err())
-        .collect()
 }
 
 impl Facts<'_> {
@@ -203,74 +200,6 @@ impl Facts<'_> {
             .map(|(_, secret)| secret.clone())
             .collect()
     }
-}
-
-type Configs = (Vec<Publication>, BTreeMap<String, String>);
-
-/// Renders every machine config; all, or with a problem none.
-fn configs(
-    facts: &Facts<'_>,
-    members: &Members<'_>,
-    token_facts: &tokens::Facts<'_>,
-) -> Result<Configs, Vec<Problem>> {
-    let mut publications = Vec::new();
-    let mut revisions = BTreeMap::new();
-    let mut problems = Vec::new();
-    for slot in members.slots(facts.pool) {
-        let token = match facts.stored.0.get(slot) {
-            // Not in the target: what is published stays until it is.
-            Some(held) if members.needed.contains(slot) => {
-                if !tokens::is_usable(token_facts, held) {
-                    continue;
-                }
-                Some(&held.current)
-            }
-            _ => None,
-        };
-        let rendered = render(facts, slot, token);
-        match rendered {
-            Err(problem) => problems.push(problem),
-            Ok(config) => {
-                let desired = facts.maker().config(slot, &config, token);
-                revisions.insert(slot.to_owned(), config.revision);
-                let name = facts.maker().config_name(slot);
-                let stored = facts.observed.secrets.get(&name);
-                if !stored.is_some_and(|stored| in_place(stored, &desired)) {
-                    publications.push(Publication {
-                        desired,
-                        stored: stored.cloned(),
-                    });
-                }
-            }
-        }
-    }
-    if problems.is_empty() {
-        Ok((publications, revisions))
-    } else {
-        Err(problems)
-    }
-}
-
-fn render(
-    facts: &Facts<'_>,
-    slot: &str,
-    token: Option<&crate::tokens::Token>,
-) -> Result<crate::machine_config::MachineConfig, Problem> {
-    let path = match &facts.pool.workers {
-        Workers::Listed(_) => format!("spec.machines[{slot}]"),
-        Workers::Open { .. } => "spec".to_owned(),
-    };
-    let problem = |message: String| Problem {
-        path: path.clone(),
-        reason: ProblemReason::InvalidSpec,
-        message,
-    };
-    let worker = facts.pool.worker(slot);
-    let worker = worker.ok_or_else(|| problem("is not a machine of the pool".to_owned()))?;
-    let server = facts.pool.cluster.public_endpoint();
-    let server = server.ok_or_else(|| problem("no machine serves".to_owned()))?;
-    worker_config(facts.pool, worker, &server, facts.ca_pem, token)
-        .map_err(|error| problem(error.to_string()))
 }
 
 /// Label of a Node with the pool that it belongs to.

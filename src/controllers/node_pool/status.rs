@@ -1,7 +1,6 @@
 //! What is known of a pool, written when it differs.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -12,9 +11,8 @@ use crate::controllers::conditions::{
     Conditions, MACHINE_CONFIGS_PUBLISHED, NODES_READY, PAUSED, READY, RECONCILING, Reason,
     STALLED, TOKENS_VALID, UP_TO_DATE,
 };
-use crate::controllers::fields::{Problem, ProblemReason};
+use crate::controllers::fields::Problem;
 use crate::controllers::names;
-use crate::controllers::pace::pause;
 use crate::crd::{NodePool, NodePoolStatus, WorkerStatus};
 use crate::domain::{self, Workers};
 use crate::kube_ext::events::EventSpec;
@@ -33,17 +31,6 @@ const TYPES: &[&str] = &[
     PAUSED,
 ];
 
-/// Longest pause while a machine may ask to join, or its token may be gone.
-const ATTENTIVE: Duration = Duration::from_secs(15);
-/// Between two looks at a pool that is complete.
-const COMPLETE: Duration = Duration::from_secs(30);
-/// Between two looks at what is being drained.
-const DRAINING: Duration = Duration::from_secs(2);
-/// An input that is missing is looked for again after this time.
-const MISSING: Duration = Duration::from_secs(10);
-/// Other problems that only a person can help are looked at again after this time.
-const HELPLESS: Duration = Duration::from_secs(60);
-
 /// How far a reconcile came.
 pub enum Progress {
     /// Nothing was looked at: the object is paused.
@@ -61,25 +48,23 @@ pub struct Live {
     /// Nodes that stay, by name, with the revision that each has joined with.
     joined: BTreeMap<String, (NodeView, Option<String>)>,
     /// Machines that have not joined, with the time at which the token of each expires.
-    missing: BTreeMap<String, Option<Timestamp>>,
+    pub missing: BTreeMap<String, Option<Timestamp>>,
     /// Nodes on their way out, with what each waits for.
     pub leaving: BTreeMap<String, String>,
     revisions: BTreeMap<String, String>,
-    next_due: Option<Timestamp>,
-    problems: Vec<String>,
+    pub next_due: Option<Timestamp>,
+    pub problems: Vec<String>,
 }
 
 impl Live {
     /// Everything that a status says of machines.
-    pub fn of(members: &Members<'_>, settled: Settled, nodes: Outcome) -> Self {
+    pub fn of(members: &Members<'_>, settled: &Settled, nodes: Outcome) -> Self {
         let joined = members.joined.iter().map(|(name, node)| {
             let view = NodeView::from((*node).clone());
             let revision = revision_of(node).map(str::to_owned);
             // It was labelled just now.
-            let published = settled
-                .revisions
-                .get(*name)
-                .or(settled.revisions.get(SHARED));
+            let published = &settled.configs.revisions;
+            let published = published.get(*name).or(published.get(SHARED));
             ((*name).to_owned(), (view, revision.or(published.cloned())))
         });
         let missing = members.needed.iter();
@@ -88,7 +73,7 @@ impl Live {
             joined: joined.collect(),
             missing: missing.collect(),
             leaving: nodes.leaving,
-            revisions: settled.revisions,
+            revisions: settled.configs.revisions.clone(),
             next_due: settled.next_due,
             problems: nodes.problems,
         }
@@ -292,43 +277,17 @@ fn of_a_live_pool(conditions: &mut Conditions, pool: Option<&domain::NodePool>, 
     }
 }
 
-/// How long until the next look, when nothing happens before; `quiet` is for how long the status
-/// has not changed.
-pub fn requeue(progress: &Progress, quiet: Duration, now: Timestamp) -> Duration {
-    match progress {
-        Progress::Paused => Duration::from_secs(600),
-        Progress::Stalled(problems) => {
-            let missing = |problem: &Problem| problem.reason == ProblemReason::MissingInput;
-            if problems.iter().any(missing) {
-                MISSING
-            } else {
-                HELPLESS
-            }
-        }
-        Progress::Awaiting(..) => pause(Duration::from_secs(3), quiet).min(ATTENTIVE),
-        Progress::Live(live) if !live.leaving.is_empty() || !live.problems.is_empty() => DRAINING,
-        Progress::Live(live) if live.missing.is_empty() => COMPLETE,
-        Progress::Live(live) => {
-            let due = live.next_due.map(|due| due.duration_since(now));
-            let due = due.map_or(ATTENTIVE, |due| Duration::try_from(due).unwrap_or_default());
-            pause(DRAINING, quiet)
-                .min(ATTENTIVE)
-                .min(due + Duration::from_millis(200))
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::controllers::conditions::is_true;
     use serde_json::json;
 
-    fn at(second: i64) -> Timestamp {
+    pub fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn waiting_for(machine: &str, next_due: Option<Timestamp>) -> Progress {
+    pub fn waiting_for(machine: &str, next_due: Option<Timestamp>) -> Progress {
         Progress::Live(Box::new(Live {
             joined: BTreeMap::new(),
             missing: BTreeMap::from([(machine.to_owned(), Some(at(1000)))]),
@@ -337,16 +296,6 @@ mod tests {
             next_due,
             problems: Vec::new(),
         }))
-    }
-
-    #[test]
-    fn a_machine_that_may_come_is_looked_for_and_its_token_renewed_in_time() {
-        let quiet = Duration::from_secs(3600);
-        let look = |due: Option<i64>| requeue(&waiting_for("w-1", due.map(at)), quiet, at(100));
-        assert_eq!(look(None), ATTENTIVE);
-        assert_eq!(look(Some(900)), ATTENTIVE);
-        assert!(look(Some(105)) < Duration::from_secs(6));
-        assert!(look(Some(50)) < Duration::from_secs(1));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is there in the target: tokens, Nodes, requests that wait for an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
@@ -30,6 +31,8 @@ const OBJECTS_PERIOD: Duration = Duration::from_secs(300);
 
 /// The target, read live in this reconcile.
 pub struct Target {
+    /// UID of its ControlPlane.
+    pub uid: String,
     pub client: Client,
     /// Tokens of the pool by id.
     pub live: BTreeMap<String, Live>,
@@ -45,11 +48,16 @@ pub struct Target {
 
 /// The client that was used last, if its API server is still ready.
 pub async fn known(uid: &str, context: &Context) -> Option<Client> {
-    let client = context.target_client(uid)?;
-    if target::readyz(&client).await.is_ready() {
+    let now = context.clock.monotonic();
+    let (client, ready) = context.targets.client(uid, now)?;
+    if ready {
         return Some(client);
     }
-    context.keep_target_client(uid, None);
+    if target::readyz(&client).await.is_ready() {
+        context.targets.is_ready(uid, now);
+        return Some(client);
+    }
+    context.targets.forget(uid);
     None
 }
 
@@ -73,7 +81,8 @@ pub async fn reach(
         match target::connect(&endpoint, &ca.certificate_pem, &identity) {
             Ok(client) => match target::readyz(&client).await {
                 target::Readiness::Ready => {
-                    context.keep_target_client(uid, Some(&client));
+                    let now = context.clock.monotonic();
+                    context.targets.connected(uid, &client, now);
                     return Ok(Ok(client));
                 }
                 target::Readiness::NotReady(text) | target::Readiness::Unreachable(text) => {
@@ -106,20 +115,37 @@ pub async fn ensure_rights(uid: &str, client: &Client, context: &Context) -> Res
     Err(problems.collect::<Vec<_>>().join("; "))
 }
 
+/// The requests that nobody has decided, as they were at most a second ago.
+async fn requests(
+    uid: &str,
+    client: &Client,
+    context: &Context,
+) -> Result<Arc<Vec<Request>>, CallError> {
+    let now = context.clock.monotonic();
+    if let Some(requests) = context.targets.requests(uid, now) {
+        return Ok(requests);
+    }
+    let requests = Arc::new(target::undecided_requests(client).await?);
+    context.targets.keep_requests(uid, &requests, now);
+    Ok(requests)
+}
+
 /// Reads what concerns the pool. The requests come first: a token that is stored after they were
 /// read cannot be theirs.
 pub async fn look(
+    uid: &str,
     client: Client,
     pool: &NodePool,
     stored: &Stored,
     observed: &Observed,
     context: &Context,
 ) -> Result<Result<Target, CallError>, Error> {
-    let requests = match target::undecided_requests(&client).await {
-        Ok(requests) => requests,
+    let requests = match requests(uid, &client, context).await {
+        Ok(requests) => requests.to_vec(),
         Err(error) => return Ok(Err(error)),
     };
     let mut target = Target {
+        uid: uid.to_owned(),
         client,
         live: BTreeMap::new(),
         nodes: BTreeMap::new(),

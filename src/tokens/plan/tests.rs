@@ -23,6 +23,8 @@ struct World {
     now: Timestamp,
     issued: u32,
     writes: u32,
+    /// User data cannot be written.
+    stuck: bool,
 }
 
 impl World {
@@ -36,6 +38,7 @@ impl World {
             now: Timestamp::from_second(1_000_000).unwrap(),
             issued: 0,
             writes: 0,
+            stuck: false,
         }
     }
 
@@ -160,7 +163,7 @@ impl World {
                 );
             }
         }
-        if *budget == 0 {
+        if *budget == 0 || self.stuck {
             return Some(false);
         }
         *budget -= 1;
@@ -288,6 +291,26 @@ fn a_granted_machine_that_never_came_gets_another_token() {
     world.settle();
     assert_ne!(world.published["w-1"], first);
     assert!(!world.live.contains_key(&first));
+}
+
+#[test]
+fn a_token_that_user_data_cannot_let_go_lives_on() {
+    let mut world = World::new(&[SHARED]);
+    world.settle();
+    let named = world.published[SHARED].clone();
+    world.advance(TTL.as_secs() / 2);
+    world.stuck = true;
+    for _ in 0..20 {
+        assert!(!world.pass(u32::MAX), "it cannot be written");
+        world.advance(TTL.as_secs() / 2 - 1);
+        assert!(world.live.contains_key(&named));
+    }
+    world.stuck = false;
+    world.settle();
+    assert_ne!(world.published[SHARED], named);
+    world.advance(1);
+    world.settle();
+    assert!(!world.live.contains_key(&named));
 }
 
 #[test]
