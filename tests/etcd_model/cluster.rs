@@ -46,7 +46,7 @@ struct Host {
     frozen: Option<Instant>,
     /// When its process was started.
     started: Option<Instant>,
-    /// When it was first seen to be one of the cluster since then.
+    /// When it and the others were first seen to be connected since then.
     joined: Option<Instant>,
     /// Members that have started here.
     generations: u32,
@@ -125,7 +125,7 @@ impl Cluster {
 
     /// Starts the member whose data is there.
     pub fn start_again(&mut self, machine: u8) -> Result<()> {
-        ensure!(self.data(machine).exists(), "no data of m{machine}");
+        ensure!(self.has_data(machine), "no data of m{machine}");
         let itself = format!("m{machine}={}", self.peer_url(machine));
         self.start(machine, &itself, true)
     }
@@ -174,6 +174,11 @@ impl Cluster {
         self.files.join(format!("data-{machine}"))
     }
 
+    /// It has a log to start again with, which comes into its place whole.
+    pub fn has_data(&self, machine: u8) -> bool {
+        self.data(machine).join("member/wal").exists()
+    }
+
     /// SIGKILL; nothing if nothing runs.
     pub fn kill(&mut self, machine: u8) -> Result<()> {
         let host = &mut self.machines[usize::from(machine)];
@@ -220,7 +225,7 @@ impl Cluster {
         frozen.is_some() && started > frozen
     }
 
-    /// It was seen to be one of the cluster.
+    /// All others that can be asked were seen to be connected to it, and it to them.
     pub fn joined(&mut self, machine: u8) {
         let joined = &mut self.machines[usize::from(machine)].joined;
         joined.get_or_insert_with(Instant::now);

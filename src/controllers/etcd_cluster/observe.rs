@@ -157,7 +157,7 @@ impl Observed {
             .away(async {
                 futures::join!(
                     ask::snapshot(&etcd, &expected),
-                    ask::machines(&besides, alone)
+                    ask::machines(&besides, alone, ask::SILENT_TIMEOUT)
                 )
             })
             .await;
@@ -167,7 +167,7 @@ impl Observed {
             .away(async {
                 futures::join!(
                     ask::active_peers(&etcd, &self.snapshot),
-                    ask::machines(&silent, alone)
+                    ask::machines(&silent, alone, ask::CONNECT_TIMEOUT)
                 )
             })
             .await;
