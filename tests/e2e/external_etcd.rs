@@ -160,7 +160,7 @@ fn check_machine(machine: &Machine) -> Result<()> {
 
 #[test]
 fn etcd_on_machines_of_its_own_serves_a_control_plane_and_heals() {
-    site::run(|site| kills::with_and_without(site, STATE, served_lost_released_scaled));
+    site::run(|site| kills::with_an_operator(site, STATE, served_lost_released_scaled));
 }
 
 fn served_lost_released_scaled(site: &Site) -> Result<()> {

@@ -54,23 +54,19 @@ fn take_lease_away(site: &Site) -> Result<()> {
     site.stage.kubectl(&delete).map(drop)
 }
 
-/// Plays a story on the site, with an operator that lives; and, in the long form, once more with one
-/// that dies again and again until it has died ten times. `etcd` is the EtcdCluster it is about.
-pub fn with_and_without(
+/// Plays a story on the site with an operator that lives; in the long form with one that dies again
+/// and again until it has died ten times. `etcd` is the EtcdCluster it is about.
+pub fn with_an_operator(
     site: &Site,
     etcd: &str,
-    story: impl Fn(&Site) -> Result<()>,
+    story: impl FnOnce(&Site) -> Result<()>,
 ) -> Result<()> {
+    if soak() {
+        return seeded(etcd, |seed| dying(site, etcd, seed, || story(site)));
+    }
     let operator = site.stage.operator("seedbed-0")?;
     story(site)?;
-    operator.process().stop()?;
-    if !soak() {
-        return Ok(());
-    }
-    seeded(etcd, |seed| {
-        site.clear()?;
-        dying(site, etcd, seed, || story(site))
-    })
+    operator.process().stop()
 }
 
 fn dying(site: &Site, etcd: &str, seed: u64, story: impl FnOnce() -> Result<()>) -> Result<()> {

@@ -152,7 +152,7 @@ fn tell_decisions(cluster: &Cluster<'_>) -> Result<()> {
 
 #[test]
 fn a_lost_machine_is_replaced_and_a_healthy_leader_released() {
-    site::run(|site| kills::with_and_without(site, "spare", lost_and_released));
+    site::run(|site| kills::with_an_operator(site, "spare", lost_and_released));
 }
 
 fn lost_and_released(site: &Site) -> Result<()> {
@@ -250,7 +250,7 @@ fn release_the_leader(cluster: &Cluster<'_>) -> Result<()> {
 #[test]
 fn without_a_spare_it_heals_when_a_machine_comes() {
     if soak() {
-        site::run(|site| kills::with_and_without(site, "no-spare", lost_without_a_spare));
+        site::run(|site| kills::with_an_operator(site, "no-spare", lost_without_a_spare));
     }
 }
 
@@ -281,7 +281,7 @@ fn lost_without_a_spare(site: &Site) -> Result<()> {
 #[test]
 fn replicas_go_up_and_down() {
     if soak() {
-        site::run(|site| kills::with_and_without(site, "scale", one_three_five_three));
+        site::run(|site| kills::with_an_operator(site, "scale", one_three_five_three));
     }
 }
 
