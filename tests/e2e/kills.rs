@@ -10,16 +10,17 @@ use serde_json::Value;
 
 use crate::site::{Site, soak, tell};
 use crate::testbed::release::{self, Replica};
+use crate::watch::Watch;
 
 /// Kills while a story is played.
 const KILLS: u32 = 10;
-/// A change of membership is on record for a second or two: the operator dies at most so long after
-/// it has appeared.
-const INTO_A_CHANGE: Duration = Duration::from_secs(3);
+/// A change of membership is on record for a second or so: the operator dies at most so long after it
+/// has appeared.
+const INTO_A_CHANGE: Duration = Duration::from_millis(1500);
 /// Without any it dies in the end: longer than a new operator watches a silent member before it
 /// believes what the last one has written down.
 const LIFE: Duration = Duration::from_secs(45);
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(10);
 
 /// Runs a test that draws its moments from a seed, which is printed: `SEEDBED_E2E_SEED` repeats it.
 pub fn seeded(name: &str, test: impl FnOnce(u64) -> Result<()>) -> Result<()> {
@@ -85,21 +86,23 @@ fn dying(site: &Site, etcd: &str, seed: u64, story: impl FnOnce() -> Result<()>)
 /// The last operator, which lives.
 fn kill_again_and_again(site: &Site, etcd: &str, seed: u64, told: &AtomicBool) -> Result<Replica> {
     let mut random = StdRng::seed_from_u64(seed);
+    let etcds = Watch::begin(site, "seedbed.dev", "v1alpha1", "EtcdCluster")?;
+    let pending = || pending(&etcds, etcd);
     let mut kills = 0;
     while kills < KILLS && !told.load(Ordering::Relaxed) {
         let begun = Instant::now();
         live_and_die(site, || {
-            let before = pending(site, etcd);
+            let before = pending();
             let new = |now: &Value| !now.is_null() && *now != before;
             let on = || begun.elapsed() < LIFE && !told.load(Ordering::Relaxed);
-            while on() && !new(&pending(site, etcd)) {
+            while on() && !new(&pending()) {
                 std::thread::sleep(POLL);
             }
             std::thread::sleep(INTO_A_CHANGE.mul_f64(random.random()));
             Ok(())
         })?;
         kills += 1;
-        let (life, found) = (begun.elapsed(), pending(site, etcd));
+        let (life, found) = (begun.elapsed(), pending());
         tell(
             etcd,
             &format!("kill {kills} after {life:.1?}, on record: {found}"),
@@ -110,9 +113,9 @@ fn kill_again_and_again(site: &Site, etcd: &str, seed: u64, told: &AtomicBool) -
 
 /// The operation on record, however often it was tried; null where there is none, or no EtcdCluster
 /// yet.
-fn pending(site: &Site, etcd: &str) -> Value {
-    let object = site.stage.get("etcdcluster", etcd).unwrap_or_default();
-    let mut found = object["status"]["pendingOperation"].clone();
+fn pending(etcds: &Watch, etcd: &str) -> Value {
+    let newest = etcds.newest(etcd).unwrap_or_default();
+    let mut found = newest["status"]["pendingOperation"].clone();
     for tried in ["attempts", "message"] {
         if let Some(found) = found.as_object_mut() {
             found.remove(tried);

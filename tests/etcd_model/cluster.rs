@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -44,6 +45,8 @@ struct Host {
     process: Option<Process>,
     /// When it was stopped, if it is.
     frozen: Option<Instant>,
+    /// It learned of the others from them when its process was started.
+    learned: bool,
     /// When its process was started.
     started: Option<Instant>,
     /// When it and the others were first seen to be connected since then.
@@ -99,6 +102,19 @@ impl Cluster {
         Ok(etcd_client::Client::connect([url], Some(options)).await?)
     }
 
+    /// Makes the log so long, through this machine's member.
+    pub async fn write(&self, machine: u8, entries: u32) -> Result<()> {
+        let client = self.client(machine).await?;
+        let puts = (0..entries).map(|number| {
+            let mut client = client.clone();
+            async move { client.put(number.to_string(), "", None).await }
+        });
+        for put in join_all(puts).await {
+            put?;
+        }
+        Ok(())
+    }
+
     fn address(&self, machine: u8) -> String {
         let (second, third) = self.network;
         format!("127.{second}.{third}.{}", machine + 1)
@@ -120,7 +136,9 @@ impl Cluster {
         host.generations += 1;
         let of = |other: &u8| format!("m{other}={}", self.peer_url(*other));
         let initial: Vec<String> = members.iter().map(of).collect();
-        self.start(machine, &initial.join(","), existing)
+        self.start(machine, &initial.join(","), existing)?;
+        self.machines[usize::from(machine)].learned = existing;
+        Ok(())
     }
 
     /// Starts the member whose data is there.
@@ -164,6 +182,7 @@ impl Cluster {
         let process = Process::spawn(&self.state, &name, &command, &Spawn::default())?;
         let host = &mut self.machines[usize::from(machine)];
         host.process = Some(process);
+        host.learned = false;
         host.frozen = None;
         host.started = Some(Instant::now());
         host.joined = None;
@@ -216,6 +235,12 @@ impl Cluster {
 
     pub fn is_frozen(&self, machine: u8) -> bool {
         self.machines[usize::from(machine)].frozen.is_some()
+    }
+
+    /// Its process learned of the others from them: its metrics can count one as connected for ever,
+    /// which it does not when it decides.
+    pub fn learned(&self, machine: u8) -> bool {
+        self.machines[usize::from(machine)].learned
     }
 
     /// `asker` has started since this one was stopped: they were never connected.

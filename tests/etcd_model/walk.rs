@@ -21,6 +21,8 @@ use crate::testbed::StateDir;
 use crate::world::{self, Event};
 
 const STEPS: usize = 10;
+/// Entries of a log long enough for the changes of a walk to be less than a tenth of it: that much a
+/// promoted member may be behind.
 const ENTRIES: u32 = 400;
 /// An ID is made of the address and the second: twice in one, it is the same.
 const SECOND: Duration = Duration::from_millis(1100);
@@ -29,11 +31,13 @@ const AGREEMENT: Duration = Duration::from_secs(60);
 /// Until a call that an election fell into goes through.
 const PATIENCE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(50);
+/// Until those that cannot be asked have noticed that a process is gone, too.
+const NOTICE: Duration = Duration::from_millis(300);
 /// Between two tries of a call that an election fell into.
 const AGAIN: Duration = Duration::from_millis(300);
 /// etcd counts a connection of 5 s; in between nothing is compared that depends on it.
 const YOUNG: Duration = Duration::from_millis(4700);
-const OLD: Duration = Duration::from_millis(5500);
+const OLD: Duration = Duration::from_millis(6000);
 
 /// What became of a walk.
 pub struct Walked {
@@ -191,7 +195,7 @@ impl Walk {
         }
         self.tell(format!("founded by {founders:?} of {}", self.model.count));
         self.settle().await?;
-        self.write().await?;
+        self.cluster.write(0, ENTRIES).await?;
         if self.rng.random_bool(0.5) {
             self.wait().await;
         }
@@ -205,20 +209,6 @@ impl Walk {
                 Choice::Wait => self.wait().await,
             }
             self.settle().await?;
-        }
-        Ok(())
-    }
-
-    /// A log long enough for the changes of a walk to be less than a tenth of it: that much a
-    /// promoted member may be behind.
-    async fn write(&self) -> Result<()> {
-        let client = self.cluster.client(0).await?;
-        let puts = (0..ENTRIES).map(|number| {
-            let mut client = client.clone();
-            async move { client.put(number.to_string(), "", None).await }
-        });
-        for put in join_all(puts).await {
-            put?;
         }
         Ok(())
     }
@@ -360,14 +350,17 @@ impl Walk {
             ensure!(Instant::now() < until, "{error:#}");
             tokio::time::sleep(TICK).await;
         }
+        tokio::time::sleep(NOTICE).await;
         Ok(())
     }
 
-    /// Nobody who can be asked counts it as connected.
+    /// Nobody whose metrics would tell counts it as connected.
     async fn missed(&self, machine: u8) -> Result<()> {
         let id = self.id(machine, self.model.get(machine).generation);
         for (other, peers) in self.peers(machine).await {
-            ensure!(!peers?.contains(&id), "m{other} still sees m{machine}");
+            let sees = peers?.contains(&id);
+            let tells = !self.cluster.learned(other);
+            ensure!(!sees || !tells, "m{other} still sees m{machine}");
         }
         Ok(())
     }
@@ -405,6 +398,9 @@ impl Walk {
                     continue;
                 }
                 let sees = peers.contains(&self.id(other, row.generation));
+                if sees && self.cluster.learned(machine) {
+                    continue;
+                }
                 ensure!(sees == row.linked(), "m{machine} sees m{other}: {sees}");
             }
         }
