@@ -1,8 +1,8 @@
 //! What of etcd its API does not tell: which peers a member is connected to.
 //!
 //! The gauge of connections is not enough: in a member that has joined others it can stay above 0
-//! when a peer is gone, for as long as the member runs (`etcd_model` found it), and for minutes where a
-//! peer hangs. So a leader is asked, too, whom it hears from: everybody answers its heartbeats.
+//! long after a peer is gone (`etcd_model` found it), and for minutes where a peer hangs. So a leader
+//! is asked, too, whom it hears from: everybody answers its heartbeats.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -237,8 +237,8 @@ impl Cluster {
         self.machines[usize::from(machine)].frozen.is_some()
     }
 
-    /// Its process learned of the others from them: its metrics can count one as connected for ever,
-    /// which it does not when it decides.
+    /// Its process learned of the others from them: its metrics can count one as connected that is
+    /// gone, which it does not when it decides.
     pub fn learned(&self, machine: u8) -> bool {
         self.machines[usize::from(machine)].learned
     }
