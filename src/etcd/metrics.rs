@@ -12,7 +12,6 @@ use base64::engine::general_purpose::STANDARD;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use secrecy::SecretString;
-use tokio::time::Instant;
 use x509_parser::pem::Pem;
 
 use super::client::{CONNECT_TIMEOUT, EtcdCredentials};
@@ -21,10 +20,10 @@ use crate::domain::MemberId;
 
 /// Longest wait for all metrics of a member.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a leader is listened to, at most: several heartbeats of the slowest network.
-const LISTEN: Duration = Duration::from_secs(3);
-/// Between two looks at whom it has heard.
+/// Between two looks at whom a leader has heard.
 const LOOK: Duration = Duration::from_millis(250);
+/// So many looks at most: several heartbeats of the slowest network.
+const LOOKS: u32 = 12;
 /// The gauge of connections for each pair of members.
 const ACTIVE_PEERS: (&str, &str) = ("etcd_network_active_peers{", "Remote=\"");
 /// The counter of what came from each peer.
@@ -43,21 +42,20 @@ pub async fn active_peers(
     if !leads(&text) {
         return Ok(connected(&text));
     }
-    let (before, began) = (figures(&text, RECEIVED), Instant::now());
-    loop {
-        let active = connected(&text);
-        let received = figures(&text, RECEIVED);
-        let heard = active
-            .iter()
-            .copied()
-            .filter(|id| received.get(id) > before.get(id));
-        let heard: BTreeSet<MemberId> = heard.collect();
-        if heard == active || began.elapsed() >= LISTEN {
-            return Ok(heard);
-        }
+    let before = figures(&text, RECEIVED);
+    let mut heard = BTreeSet::new();
+    for _ in 0..LOOKS {
         tokio::time::sleep(LOOK).await;
         text = metrics(&client, client_url).await?;
+        heard = connected(&text);
+        let all = heard.len();
+        let received = figures(&text, RECEIVED);
+        heard.retain(|id| received.get(id) > before.get(id));
+        if heard.len() == all {
+            break;
+        }
     }
+    Ok(heard)
 }
 
 async fn metrics(client: &Client, client_url: &str) -> Result<String, EtcdError> {
