@@ -47,7 +47,7 @@ use testbed::progress::say;
 /// Walks of one run, unless `SEEDBED_MODEL_WALKS` says otherwise.
 const WALKS: u64 = 200;
 /// How many at the same time: they mostly wait.
-const PARALLEL: u8 = 20;
+const PARALLEL: u8 = 12;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
