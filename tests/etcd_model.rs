@@ -31,6 +31,8 @@ mod alarm;
 mod cluster;
 #[path = "etcd_model/compare.rs"]
 mod compare;
+#[path = "etcd_model/gone.rs"]
+mod gone;
 #[path = "etcd_model/walk.rs"]
 mod walk;
 
@@ -108,4 +110,12 @@ fn etcd_answers_as_the_model_says() {
 fn a_corrupt_alarm_names_its_member_and_stops_neither_reads_nor_changes() {
     let state = StateDir::for_test("etcd-alarm").expect("a state folder");
     alarm::corrupt(&state);
+}
+
+/// A member that has joined others and leads them is seen to hear from all, and to miss the one that
+/// led when it joined.
+#[test]
+fn a_joined_leader_misses_the_one_that_led_when_it_joined() {
+    let state = StateDir::for_test("etcd-gone").expect("a state folder");
+    gone::missed(&state);
 }

@@ -29,7 +29,8 @@ pub trait EtcdApi: Send + Sync {
     /// the list of members. A failing read is part of the answer, a silent member is an error.
     fn probe<'a>(&'a self, member: &'a MemberEndpoint) -> Asked<'a, Answer>;
 
-    /// Which members this one is connected to, by its metric `etcd_network_active_peers`.
+    /// Which members this one is connected to, by its metric `etcd_network_active_peers`; of a leader,
+    /// those that it also hears from. Takes up to three seconds for a leader that does not hear somebody.
     fn active_peers<'a>(&'a self, member: &'a MemberEndpoint) -> Asked<'a, BTreeSet<MemberId>>;
 
     /// Adds a learner with this peer URL.

@@ -1,6 +1,6 @@
 //! The real client: one connection a member, kept while its credentials are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +20,9 @@ use crate::membership::{Answer, ListedMember};
 
 /// Longest wait for a TCP connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a member that was silent at the last try: it is asked again and again, and everything
+/// else waits for the answer.
+const SILENT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest wait for one call; a change of membership may take all of it.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for a whole probe, so that one silent member never delays the verdict on others.
@@ -46,6 +49,8 @@ pub struct EtcdCredentials {
 pub struct EtcdClients {
     credentials: EtcdCredentials,
     clients: Mutex<HashMap<MemberEndpoint, Client>>,
+    /// Members whose address gave no sign at the last try.
+    silent: Mutex<HashSet<MemberEndpoint>>,
 }
 
 impl EtcdClients {
@@ -54,6 +59,7 @@ impl EtcdClients {
         Self {
             credentials,
             clients: Mutex::default(),
+            silent: Mutex::default(),
         }
     }
 
@@ -62,7 +68,7 @@ impl EtcdClients {
         if let Some(client) = existing {
             return Ok(client);
         }
-        answers(member).await?;
+        self.knock(member).await?;
         let tls = TlsOptions::new()
             .ca_certificate(Certificate::from_pem(&self.credentials.ca_pem))
             .identity(Identity::from_pem(
@@ -78,6 +84,23 @@ impl EtcdClients {
             .map_err(|error| EtcdError::call(&member.client_url, &error))?;
         self.lock().insert(member.clone(), client.clone());
         Ok(client)
+    }
+
+    /// Whether anything listens there; whoever was silent is not waited for as long.
+    async fn knock(&self, member: &MemberEndpoint) -> Result<(), EtcdError> {
+        let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = if silent().contains(member) {
+            SILENT_TIMEOUT
+        } else {
+            CONNECT_TIMEOUT
+        };
+        let answer = answers(member, limit).await;
+        if matches!(answer, Err(EtcdError::Silent { .. })) {
+            silent().insert(member.clone());
+        } else {
+            silent().remove(member);
+        }
+        answer
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MemberEndpoint, Client>> {
@@ -169,13 +192,13 @@ async fn linearizable_members(
 }
 
 /// Whether anything listens. Cheaper than a client, and tells "nobody there" from "does not answer".
-async fn answers(member: &MemberEndpoint) -> Result<(), EtcdError> {
+async fn answers(member: &MemberEndpoint, limit: Duration) -> Result<(), EtcdError> {
     let address = member
         .client_url
         .strip_prefix("https://")
         .ok_or_else(|| EtcdError::Address(member.client_url.clone()))?;
     let endpoint = member.client_url.clone();
-    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(source)) => match source.kind() {
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut => {

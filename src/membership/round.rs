@@ -27,8 +27,8 @@ pub struct Round<'a> {
     /// Whether a machine's kubelet or API server answers. Asked of machines whose member is silent,
     /// and of spares; a machine that was not asked is absent.
     pub machines: &'a BTreeMap<String, bool>,
-    /// Which members a member has live peer connections to, by its own metrics. Asked of healthy
-    /// members while another is silent.
+    /// Which members a member has live peer connections to, and a leader hears from, by its own
+    /// metrics. Asked of healthy members while another is silent.
     pub sees: &'a BTreeMap<MemberId, BTreeSet<MemberId>>,
     /// `nodeLoss.timeout`.
     pub loss_timeout: Duration,

@@ -8,12 +8,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::etcd;
 use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, Site, soak, tell};
 use crate::testbed::machine::Machine;
 use crate::testbed::stage::{NAMESPACE, condition_of, wait};
-use crate::user_data;
 use crate::writer::Writer;
+use crate::{etcd, kills, user_data};
 
 /// The EtcdCluster.
 const STATE: &str = "state";
@@ -161,51 +160,53 @@ fn check_machine(machine: &Machine) -> Result<()> {
 
 #[test]
 fn etcd_on_machines_of_its_own_serves_a_control_plane_and_heals() {
-    site::run(|site| {
-        let operator = site.stage.operator("seedbed-0")?;
-        // In any order: the control plane waits, in words.
-        let cluster = site.apply_with("apis", |object| by_reference(object, 1))?;
-        wait(SEED_LIMIT, || {
-            let object = site.stage.get("controlplane", "apis")?;
-            let said = object["status"]["conditions"].to_string();
-            ensure!(said.contains("does not exist in namespace"), "{said}");
-            Ok(())
-        })?;
-        site.apply_object(&etcd_cluster(4))?;
-        wait_for(site, "MachineConfigsPublished", SEED_LIMIT)?;
-        let began = Instant::now();
-        let machines = (1..=3)
-            .map(|number| boot_as(site, number, &etcd_machine(number).0))
-            .collect::<Result<Vec<_>>>()?;
-        wait_for(site, "Ready", MACHINES_LIMIT)?;
-        let after = |what: &str| {
-            let seconds = began.elapsed().as_secs_f64();
-            tell(
-                "apis",
-                &format!("{what} {seconds:.1} s after the first boot"),
-            );
-        };
-        after("three etcd machines are Ready");
-        check_machine(&machines[0])?;
+    site::run(|site| kills::with_an_operator(site, STATE, served_lost_released_scaled));
+}
 
-        site.stage
-            .wait_for_condition("apis", "MachineConfigsPublished", SEED_LIMIT)?;
-        ensure!(etcd_servers(&cluster, "cp-1")? == urls(&[1, 2, 3]));
-        let api = site.provision("apis", "cp-1", Ipv4Addr::new(198, 18, 0, 11))?;
-        api.boot()?;
-        cluster.wait_ready()?;
-        after("the control plane is Ready");
-
-        lose_one(site, &cluster, &machines)?;
-        if soak() {
-            release_one(site, &cluster)?;
-        }
+fn served_lost_released_scaled(site: &Site) -> Result<()> {
+    // In any order: the control plane waits, in words.
+    let cluster = site.apply_with("apis", |object| by_reference(object, 1))?;
+    wait(SEED_LIMIT, || {
+        let object = site.stage.get("controlplane", "apis")?;
+        let said = object["status"]["conditions"].to_string();
+        ensure!(said.contains("does not exist in namespace"), "{said}");
+        Ok(())
+    })?;
+    site.apply_object(&etcd_cluster(4))?;
+    wait_for(site, "MachineConfigsPublished", SEED_LIMIT)?;
+    let began = Instant::now();
+    let machines = (1..=3)
+        .map(|number| boot_as(site, number, &etcd_machine(number).0))
+        .collect::<Result<Vec<_>>>()?;
+    wait_for(site, "Ready", MACHINES_LIMIT)?;
+    let after = |what: &str| {
+        let seconds = began.elapsed().as_secs_f64();
         tell(
             "apis",
-            &site.stage.seedbed(&["explain", STATE, "-n", NAMESPACE])?,
+            &format!("{what} {seconds:.1} s after the first boot"),
         );
-        operator.process().stop()
-    });
+    };
+    after("three etcd machines are Ready");
+    check_machine(&machines[0])?;
+
+    site.stage
+        .wait_for_condition("apis", "MachineConfigsPublished", SEED_LIMIT)?;
+    ensure!(etcd_servers(&cluster, "cp-1")? == urls(&[1, 2, 3]));
+    let api = site.provision("apis", "cp-1", Ipv4Addr::new(198, 18, 0, 11))?;
+    api.boot()?;
+    cluster.wait_ready()?;
+    after("the control plane is Ready");
+
+    lose_one(site, &cluster, &machines)?;
+    if soak() {
+        release_one(site, &cluster)?;
+        scale(site, &cluster)?;
+    }
+    tell(
+        "apis",
+        &site.stage.seedbed(&["explain", STATE, "-n", NAMESPACE])?,
+    );
+    Ok(())
 }
 
 /// An etcd machine is gone for good: the spare takes its place, and API servers that boot later are
@@ -267,5 +268,52 @@ fn release_one(site: &Site, cluster: &Cluster<'_>) -> Result<()> {
         ensure!(!servers.contains(&client_url(1)), "{servers:?}");
         Ok(())
     })?;
+    cluster.wait_ready().map(drop)
+}
+
+/// Three, five, three: the machine that was released is given back, and another joins the inventory.
+fn scale(site: &Site, cluster: &Cluster<'_>) -> Result<()> {
+    let scale = |size: &str| {
+        let size = format!("--replicas={size}");
+        let scale = ["-n", NAMESPACE, "scale", "etcdcluster", STATE, &size];
+        site.stage.kubectl(&scale).map(drop)
+    };
+    let servers = |wanted: &[u8]| {
+        wait(SEED_LIMIT, || {
+            let mut servers = etcd_servers(cluster, "cp-1")?;
+            servers.sort_unstable();
+            ensure!(servers == urls(wanted), "{servers:?}");
+            Ok(())
+        })
+    };
+    let writer = Writer::begin(cluster)?;
+    let secret = format!("{STATE}-etcd-1");
+    let give_back = "seedbed.dev/release-requested-";
+    site.stage
+        .kubectl(&["-n", NAMESPACE, "annotate", "secret", &secret, give_back])?;
+    site.apply_object(&etcd_cluster(5))?;
+    scale("5")?;
+    boot_as(site, 5, "etcd-5_3")?;
+    let last = boot_as(site, 1, "etcd-1_4")?;
+    let five = ["etcd-1_4", "etcd-2_2", "etcd-3", "etcd-4_1", "etcd-5_3"];
+    wait_members(site, &five)?;
+    ensure!(etcd::members(&last)?.len() == 5);
+    servers(&[1, 2, 3, 4, 5])?;
+    scale("3")?;
+    wait(MACHINES_LIMIT, || {
+        let object = site.stage.get("etcdcluster", STATE)?;
+        let settled = condition_of(&object, "MembershipSettled") == Some("True");
+        let ready = condition_of(&object, "Ready") == Some("True");
+        let three = object["status"]["members"].as_array().map(Vec::len) == Some(3);
+        ensure!(settled && ready && three, "{:#}", object["status"]);
+        Ok(())
+    })?;
+    wait(SEED_LIMIT, || {
+        let servers = etcd_servers(cluster, "cp-1")?;
+        ensure!(servers.len() == 3, "{servers:?}");
+        Ok(())
+    })?;
+    let report = writer.end()?;
+    tell("apis", &format!("3, 5, 3: {report:?}"));
     cluster.wait_ready().map(drop)
 }

@@ -27,6 +27,7 @@ mod converged;
 mod deletion;
 mod etcd;
 mod external_etcd;
+mod kills;
 mod membership;
 mod node_pools;
 mod operator_killed;

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::etcd;
-use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, machine, soak, tell};
+use crate::site::{self, MACHINES_LIMIT, SEED_LIMIT, Site, machine, soak, tell};
 use crate::testbed::machine::Machine;
 use crate::testbed::stage::{NAMESPACE, condition_of, wait};
 use crate::writer::Writer;
+use crate::{etcd, kills};
 
 /// The shortest that the API allows.
 const LOSS_TIMEOUT: &str = "1m";
@@ -152,52 +152,52 @@ fn tell_decisions(cluster: &Cluster<'_>) -> Result<()> {
 
 #[test]
 fn a_lost_machine_is_replaced_and_a_healthy_leader_released() {
-    site::run(|site| {
-        let operator = site.stage.operator("seedbed-0")?;
-        let cluster = site.apply_with("spare", |object| with_machines(object, 4, 3))?;
-        let machines = (1..=3)
-            .map(|number| boot_as(&cluster, number, &machine(number).0))
-            .collect::<Result<Vec<_>>>()?;
-        cluster.wait_ready()?;
-        let revisions = |cluster: &Cluster<'_>| -> Result<Vec<String>> {
-            let status = cluster.status()?;
-            let rows = status["machines"].as_array().context("no machines")?;
-            let of = |name: &str| {
-                let row = rows.iter().find(|row| row["name"] == name);
-                Ok(row.context("no row")?["revision"].to_string())
-            };
-            ["cp-1", "cp-3"].into_iter().map(of).collect()
+    site::run(|site| kills::with_an_operator(site, "spare", lost_and_released));
+}
+
+fn lost_and_released(site: &Site) -> Result<()> {
+    let cluster = site.apply_with("spare", |object| with_machines(object, 4, 3))?;
+    let machines = (1..=3)
+        .map(|number| boot_as(&cluster, number, &machine(number).0))
+        .collect::<Result<Vec<_>>>()?;
+    cluster.wait_ready()?;
+    let revisions = |cluster: &Cluster<'_>| -> Result<Vec<String>> {
+        let status = cluster.status()?;
+        let rows = status["machines"].as_array().context("no machines")?;
+        let of = |name: &str| {
+            let row = rows.iter().find(|row| row["name"] == name);
+            Ok(row.context("no row")?["revision"].to_string())
         };
-        let before = revisions(&cluster)?;
+        ["cp-1", "cp-3"].into_iter().map(of).collect()
+    };
+    let before = revisions(&cluster)?;
 
-        // cp-2 is gone for good; cp-4 takes its place, with nobody's help but the boot.
-        let writer = Writer::begin(&cluster)?;
-        machines[1].power_off()?;
-        let lost = Instant::now();
-        let spare = boot_as(&cluster, 4, "cp-4_1")?;
-        let booted = Instant::now();
-        wait_members(&cluster, &["cp-1", "cp-3", "cp-4_1"])?;
-        let report = writer.end()?;
-        tell(
-            &cluster.name,
-            &format!(
-                "lost to booting: {:.1} s, booting to three voters and Ready: {:.1} s, {report:?}",
-                (booted - lost).as_secs_f64(),
-                booted.elapsed().as_secs_f64()
-            ),
-        );
-        check_listed(&cluster, &spare, &["cp-1", "cp-3", "cp-4_1"])?;
-        ensure!(
-            revisions(&cluster)? == before,
-            "a machine that runs looks outdated"
-        );
-        // It comes back with its old disk, and stays out.
-        machines[1].boot()?;
+    // cp-2 is gone for good; cp-4 takes its place, with nobody's help but the boot.
+    let writer = Writer::begin(&cluster)?;
+    machines[1].power_off()?;
+    let lost = Instant::now();
+    let spare = boot_as(&cluster, 4, "cp-4_1")?;
+    let booted = Instant::now();
+    wait_members(&cluster, &["cp-1", "cp-3", "cp-4_1"])?;
+    let report = writer.end()?;
+    tell(
+        &cluster.name,
+        &format!(
+            "lost to booting: {:.1} s, booting to three voters and Ready: {:.1} s, {report:?}",
+            (booted - lost).as_secs_f64(),
+            booted.elapsed().as_secs_f64()
+        ),
+    );
+    check_listed(&cluster, &spare, &["cp-1", "cp-3", "cp-4_1"])?;
+    ensure!(
+        revisions(&cluster)? == before,
+        "a machine that runs looks outdated"
+    );
+    // It comes back with its old disk, and stays out.
+    machines[1].boot()?;
 
-        release_the_leader(&cluster)?;
-        tell_decisions(&cluster)?;
-        operator.process().stop()
-    });
+    release_the_leader(&cluster)?;
+    tell_decisions(&cluster)
 }
 
 /// The leader's machine is to go; cp-2, imaged anew, takes its place.
@@ -249,97 +249,86 @@ fn release_the_leader(cluster: &Cluster<'_>) -> Result<()> {
 
 #[test]
 fn without_a_spare_it_heals_when_a_machine_comes() {
-    if !soak() {
-        return;
+    if soak() {
+        site::run(|site| kills::with_an_operator(site, "no-spare", lost_without_a_spare));
     }
-    site::run(|site| {
-        let operator = site.stage.operator("seedbed-0")?;
-        let cluster = site.apply_with("no-spare", |object| with_machines(object, 3, 3))?;
-        let machines = (1..=3)
-            .map(|number| boot_as(&cluster, number, &machine(number).0))
-            .collect::<Result<Vec<_>>>()?;
-        cluster.wait_ready()?;
-        machines[2].power_off()?;
-        // The dead member goes; what is left is said to be even and too few.
-        wait(MACHINES_LIMIT, || {
-            let object = site.stage.get("etcdcluster", &cluster.name)?;
-            let even = condition_of(&object, "OddMembers") == Some("False");
-            let serves = condition_of(&object, "QuorumHealthy") == Some("True");
-            let healthy = condition_of(&object, "EtcdHealthy") == Some("True");
-            ensure!(even && serves && !healthy, "{:#}", object["status"]);
-            Ok(())
-        })?;
-        tell_decisions(&cluster).ok();
-        // Its own machine comes back with a fresh disk: the config that is published is for the
-        // new member.
-        let fresh = boot_as(&cluster, 3, "cp-3_1").or_else(|_| boot_as(&cluster, 3, "cp-3_2"))?;
-        let status = cluster.etcd_status()?;
-        tell(&cluster.name, &format!("{:#}", status["ledger"]));
-        wait(MACHINES_LIMIT, || {
-            let object = site.stage.get("etcdcluster", &cluster.name)?;
-            ensure!(
-                condition_of(&object, "EtcdHealthy") == Some("True"),
-                "{object:#}"
-            );
-            Ok(())
-        })?;
-        ensure!(etcd::members(&fresh)?.len() == 3);
-        operator.process().stop()
-    });
+}
+
+fn lost_without_a_spare(site: &Site) -> Result<()> {
+    let cluster = site.apply_with("no-spare", |object| with_machines(object, 3, 3))?;
+    let machines = (1..=3)
+        .map(|number| boot_as(&cluster, number, &machine(number).0))
+        .collect::<Result<Vec<_>>>()?;
+    cluster.wait_ready()?;
+    machines[2].power_off()?;
+    // The dead member goes; what is left is said to be even and too few.
+    wait(MACHINES_LIMIT, || {
+        let object = site.stage.get("etcdcluster", &cluster.name)?;
+        let even = condition_of(&object, "OddMembers") == Some("False");
+        let serves = condition_of(&object, "QuorumHealthy") == Some("True");
+        let healthy = condition_of(&object, "EtcdHealthy") == Some("True");
+        ensure!(even && serves && !healthy, "{:#}", object["status"]);
+        Ok(())
+    })?;
+    // Its own machine comes back with a fresh disk: the config that is published is for the
+    // new member.
+    let fresh = boot_as(&cluster, 3, "cp-3_1")?;
+    wait_members(&cluster, &["cp-1", "cp-2", "cp-3_1"])?;
+    check_listed(&cluster, &fresh, &["cp-1", "cp-2", "cp-3_1"])?;
+    tell_decisions(&cluster)
 }
 
 #[test]
 fn replicas_go_up_and_down() {
-    if !soak() {
-        return;
+    if soak() {
+        site::run(|site| kills::with_an_operator(site, "scale", one_three_five_three));
     }
-    site::run(|site| {
-        let operator = site.stage.operator("seedbed-0")?;
-        let cluster = site.apply_with("scale", |object| with_machines(object, 5, 1))?;
-        boot_as(&cluster, 1, "cp-1")?;
-        cluster.wait_ready()?;
-        let writer = Writer::begin(&cluster)?;
-        let scale = |replicas: u8| -> Result<()> {
-            let replicas = format!("--replicas={replicas}");
-            let scale = [
-                "-n",
-                NAMESPACE,
-                "scale",
-                "controlplane",
-                &cluster.name,
-                &replicas,
-            ];
-            site.stage.kubectl(&scale).map(drop)
-        };
-        scale(3)?;
-        boot_as(&cluster, 2, "cp-2_1")?;
-        boot_as(&cluster, 3, "cp-3_2")?;
-        let took = wait_members(&cluster, &["cp-1", "cp-2_1", "cp-3_2"])?;
-        tell(
+}
+
+fn one_three_five_three(site: &Site) -> Result<()> {
+    let cluster = site.apply_with("scale", |object| with_machines(object, 5, 1))?;
+    boot_as(&cluster, 1, "cp-1")?;
+    cluster.wait_ready()?;
+    let writer = Writer::begin(&cluster)?;
+    let scale = |replicas: u8| -> Result<()> {
+        let replicas = format!("--replicas={replicas}");
+        let scale = [
+            "-n",
+            NAMESPACE,
+            "scale",
+            "controlplane",
             &cluster.name,
-            &format!(
-                "three voters {:.1} s after the last boot",
-                took.as_secs_f64()
-            ),
-        );
-        patch(&cluster, &json!({"spec": {"replicas": 5}}))?;
-        boot_as(&cluster, 4, "cp-4_3")?;
-        boot_as(&cluster, 5, "cp-5_4")?;
-        let all = ["cp-1", "cp-2_1", "cp-3_2", "cp-4_3", "cp-5_4"];
-        wait_members(&cluster, &all)?;
-        scale(3)?;
-        wait(MACHINES_LIMIT, || {
-            let object = site.stage.get("etcdcluster", &cluster.name)?;
-            let settled = condition_of(&object, "MembershipSettled") == Some("True");
-            let three = object["status"]["replicas"] == 3;
-            ensure!(settled && three, "{:#}", object["status"]);
-            Ok(())
-        })?;
-        cluster.wait_ready()?;
-        let report = writer.end()?;
-        tell(&cluster.name, &format!("1, 3, 5, 3: {report:?}"));
-        ensure!(report.longest_gap <= Duration::from_secs(5), "{report:?}");
-        tell_decisions(&cluster)?;
-        operator.process().stop()
-    });
+            &replicas,
+        ];
+        site.stage.kubectl(&scale).map(drop)
+    };
+    scale(3)?;
+    boot_as(&cluster, 2, "cp-2_1")?;
+    boot_as(&cluster, 3, "cp-3_2")?;
+    let took = wait_members(&cluster, &["cp-1", "cp-2_1", "cp-3_2"])?;
+    tell(
+        &cluster.name,
+        &format!(
+            "three voters {:.1} s after the last boot",
+            took.as_secs_f64()
+        ),
+    );
+    patch(&cluster, &json!({"spec": {"replicas": 5}}))?;
+    boot_as(&cluster, 4, "cp-4_3")?;
+    boot_as(&cluster, 5, "cp-5_4")?;
+    let all = ["cp-1", "cp-2_1", "cp-3_2", "cp-4_3", "cp-5_4"];
+    wait_members(&cluster, &all)?;
+    scale(3)?;
+    wait(MACHINES_LIMIT, || {
+        let object = site.stage.get("etcdcluster", &cluster.name)?;
+        let settled = condition_of(&object, "MembershipSettled") == Some("True");
+        let three = object["status"]["replicas"] == 3;
+        ensure!(settled && three, "{:#}", object["status"]);
+        Ok(())
+    })?;
+    cluster.wait_ready()?;
+    let report = writer.end()?;
+    tell(&cluster.name, &format!("1, 3, 5, 3: {report:?}"));
+    ensure!(report.longest_gap <= Duration::from_secs(5), "{report:?}");
+    tell_decisions(&cluster)
 }

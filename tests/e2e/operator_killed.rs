@@ -13,10 +13,10 @@ use serde_json::Value;
 use crate::cluster::{Cluster, soon};
 use crate::site::{self, SEED_LIMIT, Site, soak, tell};
 use crate::testbed::machine::Machine;
-use crate::testbed::release::{self, Replica};
+use crate::testbed::release::Replica;
 use crate::testbed::stage::{NAMESPACE, condition_of, wait};
 use crate::watch::Watch;
-use crate::{converged, etcd, pods};
+use crate::{converged, etcd, kills, pods};
 
 /// The operator is killed so often before it has published everything, once when it just has, and
 /// so often after the machines were switched on: ten times.
@@ -28,46 +28,37 @@ const LIVES: [Duration; 2] = [Duration::from_millis(800), Duration::from_secs(10
 #[test]
 fn the_result_is_the_same_however_often_the_operator_is_killed() {
     site::run(|site| {
-        let given = std::env::var("SEEDBED_E2E_SEED").ok();
-        let first: u64 = match given {
-            Some(text) => text.parse().context("SEEDBED_E2E_SEED is no number")?,
-            None => rand::random_range(0..1_000_000),
-        };
-        let rounds = if soak() { 5 } else { 1 };
-        (first..first + rounds).try_for_each(|seed| {
-            site.clear()?;
-            killed_ten_times(site, seed)
-                .with_context(|| format!("again with SEEDBED_E2E_SEED={seed}"))
+        kills::seeded("killed", |first| {
+            let rounds = if soak() { 5 } else { 1 };
+            (first..first + rounds).try_for_each(|seed| {
+                site.clear()?;
+                killed_ten_times(site, seed).with_context(|| format!("in the round of seed {seed}"))
+            })
         })
     });
 }
 
 fn killed_ten_times(site: &Site, seed: u64) -> Result<()> {
     let name = format!("killed-{seed}");
-    tell(&name, &format!("SEEDBED_E2E_SEED={seed}"));
     let mut random = StdRng::seed_from_u64(seed);
     let secrets = Watch::begin(site, "", "v1", "Secret")?;
     let etcds = Watch::begin(site, "seedbed.dev", "v1alpha1", "EtcdCluster")?;
     let cluster = site.apply(&name)?;
     let mut live_and_die = |phase: usize, meanwhile: &dyn Fn() -> Result<()>| -> Result<()> {
-        let operator = site.stage.operator("seedbed-0")?;
-        meanwhile()?;
         let life = LIVES[phase].mul_f64(random.random());
-        std::thread::sleep(life);
-        operator.process().kill()?;
-        tell(
-            &name,
-            &format!("killed after {life:?}: {}", progress(&cluster)?),
-        );
-        take_lease_away(site)
+        kills::live_and_die(site, || {
+            meanwhile()?;
+            std::thread::sleep(life);
+            Ok(())
+        })?;
+        let found = progress(&cluster)?;
+        tell(&name, &format!("killed after {life:?}: {found}"));
+        Ok(())
     };
     for _ in 0..KILLS[0] {
         live_and_die(0, &|| Ok(()))?;
     }
-    let operator = site.stage.operator("seedbed-0")?;
-    cluster.published()?;
-    operator.process().kill()?;
-    take_lease_away(site)?;
+    kills::live_and_die(site, || cluster.published().map(drop))?;
 
     let machines = cluster.machines()?;
     for machine in &machines {
@@ -110,20 +101,6 @@ fn progress(cluster: &Cluster<'_>) -> Result<String> {
     Ok(format!(
         "{objects} objects, etcd members: {etcd}, Ready: {ready}"
     ))
-}
-
-/// Waiting for the dead leader's lease to expire would only cost 15 s a time; that it expires is
-/// tested where the other replica takes over.
-fn take_lease_away(site: &Site) -> Result<()> {
-    let delete = [
-        "-n",
-        release::NAMESPACE,
-        "delete",
-        "lease",
-        "seedbed",
-        "--ignore-not-found",
-    ];
-    site.stage.kubectl(&delete).map(drop)
 }
 
 /// The seed's API server crashes under the running operator, and comes back.

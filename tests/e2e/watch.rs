@@ -80,6 +80,15 @@ impl Watch {
         Ok(watch)
     }
 
+    /// The newest that it has seen of an object.
+    pub fn newest(&self, name: &str) -> Option<Value> {
+        let all = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = all.iter().rev();
+        found
+            .find(|object| object["metadata"]["name"] == name)
+            .cloned()
+    }
+
     /// What it has seen of an object, each version once.
     pub fn versions_of(&self, name: &str) -> Vec<Value> {
         let all = self.versions.lock().unwrap_or_else(PoisonError::into_inner);

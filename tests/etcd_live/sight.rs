@@ -70,8 +70,8 @@ pub struct Seen {
     pub timeline: Vec<(Duration, String)>,
     /// Acknowledged writes: number and revision.
     pub acknowledged: BTreeMap<u64, i64>,
-    pub last_ack: Option<Instant>,
-    longest_gap: Duration,
+    /// When each of them was acknowledged, oldest first.
+    acks: Vec<Instant>,
     /// Pause between two writes.
     pub pause: Duration,
     /// Bytes added to each write.
@@ -96,8 +96,7 @@ impl Sight {
             violations: Vec::new(),
             timeline: Vec::new(),
             acknowledged: BTreeMap::new(),
-            last_ack: None,
-            longest_gap: Duration::ZERO,
+            acks: Vec::new(),
             pause: Duration::from_millis(250),
             payload: 0,
         })))
@@ -134,19 +133,23 @@ impl Seen {
     /// A write was acknowledged.
     pub fn acknowledge(&mut self, number: u64, revision: i64) {
         let now = Instant::now();
-        if let Some(last) = self.last_ack.replace(now) {
-            self.longest_gap = self.longest_gap.max(now - last);
-        }
+        self.acks.push(now);
         self.acknowledged.insert(number, revision);
         if self.watched.as_ref().is_some_and(|(at, ..)| *at < now) {
             self.watched = None;
         }
     }
 
-    /// The longest time without an acknowledged write since this was last asked.
-    pub fn take_longest_gap(&mut self) -> Duration {
-        let open = self.last_ack.map(|at| at.elapsed()).unwrap_or_default();
-        std::mem::take(&mut self.longest_gap).max(open)
+    /// The longest time without an acknowledged write, of those that have a part between two moments.
+    pub fn longest_gap(&self, from: Instant, to: Instant) -> Duration {
+        let open = self.acks.last().map(|last| [*last, Instant::now()]);
+        let pairs = self.acks.windows(2).map(|pair| [pair[0], pair[1]]);
+        let gaps = pairs
+            .chain(open)
+            .filter(|[begin, end]| *end >= from && *begin <= to);
+        gaps.map(|[begin, end]| end - begin)
+            .max()
+            .unwrap_or_default()
     }
 
     /// The newest revision that was acknowledged.
@@ -249,7 +252,12 @@ impl Seen {
             return;
         }
         self.changes.extend(changes);
-        if membership && self.last_ack.is_some_and(|at| at.elapsed() < WRITES_WORK) {
+        if membership
+            && self
+                .acks
+                .last()
+                .is_some_and(|at| at.elapsed() < WRITES_WORK)
+        {
             self.watched = Some((Instant::now(), self.faults, text));
         }
         let voters = list.iter().filter(|member| !member.learner).count();

@@ -64,6 +64,13 @@ impl Trial<'_> {
             .id)
     }
 
+    /// The operator has on record that a machine's member is silent.
+    pub fn is_silent(&self, machine: &str) -> bool {
+        let status = self.journal.latest();
+        let mut rows = status["members"].as_array().into_iter().flatten();
+        rows.any(|row| row["machine"] == machine && row["silentSince"].is_string())
+    }
+
     /// The machine whose member leads.
     pub fn leader(&self) -> Result<String> {
         let id = self.sight.lock().leader().map(|member| member.id);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -44,9 +45,11 @@ struct Host {
     process: Option<Process>,
     /// When it was stopped, if it is.
     frozen: Option<Instant>,
+    /// It learned of the others from them when its process was started.
+    learned: bool,
     /// When its process was started.
     started: Option<Instant>,
-    /// When it was first seen to be one of the cluster since then.
+    /// When it and the others were first seen to be connected since then.
     joined: Option<Instant>,
     /// Members that have started here.
     generations: u32,
@@ -99,6 +102,19 @@ impl Cluster {
         Ok(etcd_client::Client::connect([url], Some(options)).await?)
     }
 
+    /// Makes the log so long, through this machine's member.
+    pub async fn write(&self, machine: u8, entries: u32) -> Result<()> {
+        let client = self.client(machine).await?;
+        let puts = (0..entries).map(|number| {
+            let mut client = client.clone();
+            async move { client.put(number.to_string(), "", None).await }
+        });
+        for put in join_all(puts).await {
+            put?;
+        }
+        Ok(())
+    }
+
     fn address(&self, machine: u8) -> String {
         let (second, third) = self.network;
         format!("127.{second}.{third}.{}", machine + 1)
@@ -120,12 +136,14 @@ impl Cluster {
         host.generations += 1;
         let of = |other: &u8| format!("m{other}={}", self.peer_url(*other));
         let initial: Vec<String> = members.iter().map(of).collect();
-        self.start(machine, &initial.join(","), existing)
+        self.start(machine, &initial.join(","), existing)?;
+        self.machines[usize::from(machine)].learned = existing;
+        Ok(())
     }
 
     /// Starts the member whose data is there.
     pub fn start_again(&mut self, machine: u8) -> Result<()> {
-        ensure!(self.data(machine).exists(), "no data of m{machine}");
+        ensure!(self.has_data(machine), "no data of m{machine}");
         let itself = format!("m{machine}={}", self.peer_url(machine));
         self.start(machine, &itself, true)
     }
@@ -164,6 +182,7 @@ impl Cluster {
         let process = Process::spawn(&self.state, &name, &command, &Spawn::default())?;
         let host = &mut self.machines[usize::from(machine)];
         host.process = Some(process);
+        host.learned = false;
         host.frozen = None;
         host.started = Some(Instant::now());
         host.joined = None;
@@ -172,6 +191,11 @@ impl Cluster {
 
     fn data(&self, machine: u8) -> PathBuf {
         self.files.join(format!("data-{machine}"))
+    }
+
+    /// It has a log to start again with, which comes into its place whole.
+    pub fn has_data(&self, machine: u8) -> bool {
+        self.data(machine).join("member/wal").exists()
     }
 
     /// SIGKILL; nothing if nothing runs.
@@ -213,6 +237,12 @@ impl Cluster {
         self.machines[usize::from(machine)].frozen.is_some()
     }
 
+    /// Its process learned of the others from them: its metrics can count one as connected that is
+    /// gone, which it does not when it decides.
+    pub fn learned(&self, machine: u8) -> bool {
+        self.machines[usize::from(machine)].learned
+    }
+
     /// `asker` has started since this one was stopped: they were never connected.
     pub fn never_met(&self, machine: u8, asker: u8) -> bool {
         let started = self.machines[usize::from(asker)].started;
@@ -220,7 +250,7 @@ impl Cluster {
         frozen.is_some() && started > frozen
     }
 
-    /// It was seen to be one of the cluster.
+    /// All others that can be asked were seen to be connected to it, and it to them.
     pub fn joined(&mut self, machine: u8) {
         let joined = &mut self.machines[usize::from(machine)].joined;
         joined.get_or_insert_with(Instant::now);

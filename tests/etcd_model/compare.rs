@@ -80,6 +80,9 @@ pub struct Counts {
     pub ends: usize,
     /// Calls that an election fell into, made again.
     pub repeated: usize,
+    /// Answers that would have been the other one when the call was decided on: a connection became
+    /// old meanwhile.
+    pub grown_old: usize,
     /// Promotions of silent members under a new leader, where the model allows more than etcd.
     pub left_out: usize,
 }
@@ -94,6 +97,7 @@ impl Counts {
         self.leaders += other.leaders;
         self.ends += other.ends;
         self.repeated += other.repeated;
+        self.grown_old += other.grown_old;
         self.left_out += other.left_out;
     }
 
@@ -124,7 +128,8 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} faults and repairs, {} calls, {total} comparisons ({} answers: {:?}; {} lists, {} \
-             leaders, {} ends of removed members; {} calls made again, {} promotions left out)",
+             leaders, {} ends of removed members; {} calls made again, {} on a connection that grew \
+             old meanwhile, {} promotions left out)",
             self.events,
             self.calls(),
             self.calls(),
@@ -133,6 +138,7 @@ impl fmt::Display for Counts {
             self.leaders,
             self.ends,
             self.repeated,
+            self.grown_old,
             self.left_out
         )
     }

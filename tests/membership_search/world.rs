@@ -451,7 +451,7 @@ fn rows(state: &State, asked: u8) -> Vec<Row> {
                 View::Steady if !young => Link::Steady,
                 View::Fresh | View::Steady => Link::Fresh,
             },
-            matches: row.kind.votes() || row.kind.caught_up(),
+            matches: (row.kind.votes() && row.kind.started()) || row.kind.caught_up(),
         })
         .collect()
 }

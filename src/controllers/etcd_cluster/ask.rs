@@ -16,7 +16,9 @@ use crate::etcd::{EtcdApi, MemberEndpoint};
 use crate::membership::{MemberView, Snapshot};
 
 /// Longest wait for a machine to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for a machine that was silent at the last look.
+pub const SILENT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Port of every kubelet.
 const KUBELET_PORT: u16 = 10_250;
 
@@ -81,18 +83,19 @@ pub async fn active_peers(
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// Which of these machines answer, by name.
-pub async fn machines(asked: &[Machine], alone: bool) -> BTreeMap<String, bool> {
-    let answers = asked
-        .iter()
-        .map(|machine| async move { (machine.name.clone(), answers(machine, alone).await) });
+/// Which of these machines answer within `limit`, by name.
+pub async fn machines(asked: &[Machine], alone: bool, limit: Duration) -> BTreeMap<String, bool> {
+    let answers = asked.iter().map(|machine| async move {
+        let answer = answers(machine, alone, limit).await;
+        (machine.name.clone(), answer)
+    });
     join_all(answers).await.into_iter().collect()
 }
 
 /// Whether a machine answers. With a stacked member: its kubelet or API server accepts connections.
 /// One of an EtcdCluster `alone` has a kubelet on loopback only, so that a refusal, which comes from the
 /// machine itself, has to do.
-async fn answers(machine: &Machine, alone: bool) -> bool {
+async fn answers(machine: &Machine, alone: bool, limit: Duration) -> bool {
     let bind_port = machine.bind_port.and_then(|port| u16::try_from(port).ok());
     let ports = [KUBELET_PORT, bind_port.unwrap_or(6443)];
     let tries = ports.map(|port| async move {
@@ -101,7 +104,7 @@ async fn answers(machine: &Machine, alone: bool) -> bool {
             port,
         };
         let connect = TcpStream::connect(at.to_string());
-        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+        match tokio::time::timeout(limit, connect).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => alone && error.kind() == ErrorKind::ConnectionRefused,
             Err(_) => false,

@@ -156,7 +156,7 @@ impl Observed {
             .away(async {
                 futures::join!(
                     ask::snapshot(&etcd, &expected),
-                    ask::machines(&besides, alone)
+                    ask::machines(&besides, alone, ask::SILENT_TIMEOUT)
                 )
             })
             .await;
@@ -166,7 +166,7 @@ impl Observed {
             .away(async {
                 futures::join!(
                     ask::active_peers(&etcd, &self.snapshot),
-                    ask::machines(&silent, alone)
+                    ask::machines(&silent, alone, ask::CONNECT_TIMEOUT)
                 )
             })
             .await;

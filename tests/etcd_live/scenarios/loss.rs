@@ -7,21 +7,74 @@ use anyhow::{Context, Result, ensure};
 use super::{THREE, nothing_changed};
 use crate::trial::Trial;
 
+/// What is waited for by rule: `nodeLoss.timeout`, the pause after a change (I20), and two good answers
+/// of a member before it votes (A.2).
+const TIMEOUT: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(10);
+const TWO_ANSWERS: Duration = Duration::from_secs(5);
+
+/// When what happened, since the machine died.
+struct Repair {
+    /// The first look that found it silent is on record.
+    noticed: Duration,
+    removed: Duration,
+    added: Duration,
+    published: Duration,
+    started: Duration,
+    promoted: Duration,
+    healthy: Duration,
+}
+
+impl Repair {
+    /// The operator's own time from the first look on, in parts: without the boot, and without what
+    /// is waited for by rule.
+    fn parts(&self) -> [(&'static str, f64); 4] {
+        let since = |from: Duration, to: Duration| to.as_secs_f64() - from.as_secs_f64();
+        let may_vote = (self.added + PAUSE).max(self.started + TWO_ANSWERS);
+        [
+            ("remove", since(self.noticed + TIMEOUT, self.removed)),
+            ("add", since(self.removed + PAUSE, self.added)),
+            ("publish", since(self.added, self.published)),
+            ("promote", since(may_vote, self.promoted)),
+        ]
+    }
+}
+
+impl std::fmt::Display for Repair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let own: f64 = self.parts().iter().map(|(_, seconds)| seconds).sum();
+        let noticed = self.noticed.as_secs_f64();
+        let parts = self.parts().map(|(what, s)| format!("{s:.1} to {what}"));
+        write!(
+            f,
+            "removed {:.0} s after it died, three voters after {:.0} s, called healthy after {:.0} s; without \
+             waiting periods and boot {own:.1} s from the first look that found it silent ({}), and \
+             {:.1} s from its death, which was {noticed:.1} s before that",
+            self.removed.as_secs_f64(),
+            self.promoted.as_secs_f64(),
+            self.healthy.as_secs_f64(),
+            parts.join(", "),
+            own + noticed,
+        )
+    }
+}
+
 /// 1
 pub async fn one_of_three_for_good(trial: &mut Trial<'_>) -> Result<String> {
-    const TIMEOUT: f64 = 60.0;
-    // Waited for after a removal and before a promotion (etcd-membership I20).
-    const SETTLE: f64 = 10.0;
     trial.found(3, 4).await?;
     let lost = trial.follower()?;
     let dead = trial.id_of(&lost)?;
     let off = Instant::now();
     trial.power_off(&lost)?;
     trial
+        .until("its silence on record", 60, || trial.is_silent(&lost))
+        .await?;
+    let noticed = off.elapsed();
+    trial
         .until("removal", 180, || !trial.ids().contains(&dead))
         .await?;
     let removed = off.elapsed();
-    ensure!(removed.as_secs_f64() > TIMEOUT, "removed after {removed:?}");
+    ensure!(removed > TIMEOUT, "removed after {removed:?}");
     trial
         .until("a learner", 120, || !trial.learners().is_empty())
         .await?;
@@ -35,10 +88,14 @@ pub async fn one_of_three_for_good(trial: &mut Trial<'_>) -> Result<String> {
         })
         .await?;
     let started = off.elapsed();
+    trial
+        .until("promotion", 120, || !trial.changes("promoted").is_empty())
+        .await?;
+    let promoted = off.elapsed();
     let mut wanted: Vec<&str> = THREE.into_iter().filter(|name| *name != lost).collect();
     wanted.push("m-4");
     trial.settled(&wanted, 120).await?;
-    let promoted = off.elapsed();
+    let healthy = off.elapsed();
     ensure!(
         trial.changes("removed") < trial.changes("added"),
         "added first"
@@ -48,25 +105,16 @@ pub async fn one_of_three_for_good(trial: &mut Trial<'_>) -> Result<String> {
         "{:?}",
         trial.journal.operations()
     );
-    let seconds = |from: Duration, to: Duration| (to - from).as_secs_f64();
-    let parts = [
-        removed.as_secs_f64() - TIMEOUT,
-        seconds(removed, added) - SETTLE,
-        seconds(added, published),
-        seconds(started, promoted) - SETTLE,
-    ];
-    let own: f64 = parts.iter().sum();
-    Ok(format!(
-        "removed {:.0} s after it fell silent, three voters after {:.0} s; without timeout, settling \
-         and boot {own:.1} s: {:.1} to notice and remove, {:.1} to add, {:.1} to publish, {:.1} to \
-         promote",
-        removed.as_secs_f64(),
-        promoted.as_secs_f64(),
-        parts[0],
-        parts[1],
-        parts[2],
-        parts[3]
-    ))
+    let repair = Repair {
+        noticed,
+        removed,
+        added,
+        published,
+        started,
+        promoted,
+        healthy,
+    };
+    Ok(repair.to_string())
 }
 
 /// 2
