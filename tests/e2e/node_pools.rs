@@ -38,9 +38,9 @@ fn workers(site: &Site) -> Result<()> {
     // the kernel's inotify instances (128 for all), and a kubelet that gets none does not start.
     let cluster = site.apply_with(NAME, |object| {
         object["spec"]["replicas"] = json!(1);
-        object["spec"]["machines"]
-            .as_array_mut()
-            .map(|machines| machines.truncate(1));
+        if let Some(machines) = object["spec"]["machines"].as_array_mut() {
+            machines.truncate(1);
+        }
     })?;
     let names: Vec<Value> = LISTED
         .iter()

@@ -160,11 +160,14 @@ async fn ids(field: &Field<'_>) -> Result<BTreeMap<String, String>> {
     Ok(named.collect())
 }
 
+/// UID and resource version of a Secret.
+type Version = (Option<String>, Option<String>);
+
 /// Looks without a pause.
 #[derive(Default)]
 struct Watch {
-    /// The token in the user data of a Secret, by its UID and resource version.
-    parsed: Mutex<BTreeMap<(Option<String>, Option<String>), Option<String>>>,
+    /// The token in the user data of each Secret.
+    parsed: Mutex<BTreeMap<Version, Option<String>>>,
     /// Tokens that user data named: when each was seen last, and when it should have expired.
     seen: Mutex<BTreeMap<String, (Instant, String)>>,
     looks: AtomicUsize,

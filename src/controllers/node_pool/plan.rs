@@ -44,7 +44,7 @@ pub enum Next {
     /// Only a person can help.
     Stalled(Vec<Problem>),
     /// Nothing is left to write.
-    Settled(Settled),
+    Settled(Box<Settled>),
 }
 
 /// What is added to the stored tokens.
@@ -149,11 +149,11 @@ pub fn plan(facts: &Facts<'_>) -> Next {
     let slots = members.needed.iter();
     let expiries =
         slots.filter_map(|slot| Some((slot.clone(), tokens::expiry(&token_facts, slot)?)));
-    Next::Settled(Settled {
+    Next::Settled(Box::new(Settled {
         configs: in_place,
         expiries: expiries.collect(),
         next_due: tokens::next_due(&token_facts),
-    })
+    }))
 }
 
 /// A name that turned out to be another's had a token already if both took it at the same time: it
