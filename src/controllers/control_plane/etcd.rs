@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
 
-use super::resolve::choose_serving;
+use super::resolve::{Resolved, choose_serving};
 use crate::controllers::conditions::STALLED;
 use crate::controllers::ledger;
 use crate::controllers::names;
 use crate::crd::{self, EtcdCluster, EtcdClusterSpec};
-use crate::domain::{self, Etcd, EtcdCredentials};
+use crate::domain::{self, Etcd, EtcdCredentials, NodeName};
 use crate::pki::{Ca, secret_names};
 
 /// The object as it shall be. Machines that found come first, whatever became of them since: an
@@ -117,10 +117,23 @@ pub fn restored(stored: &EtcdCluster, desired: EtcdCluster) -> Option<EtcdCluste
     Some(restored)
 }
 
+impl Resolved {
+    /// The control plane as its etcd makes it ([`follow`]); whether other machines serve than before.
+    pub fn follow(&mut self, spec: &crd::ControlPlaneSpec, etcd: Option<&EtcdCluster>) -> bool {
+        let names = |control_plane: &domain::ControlPlane| -> Vec<NodeName> {
+            let machines = control_plane.machines.iter();
+            machines.map(|machine| machine.name.clone()).collect()
+        };
+        let before = names(&self.control_plane);
+        self.control_plane = follow(spec, self.control_plane.clone(), etcd);
+        names(&self.control_plane) != before
+    }
+}
+
 /// The control plane as its etcd makes it, once the founding is recorded. Stacked: the machines that
 /// have a member, so that which ones serve is etcd's membership, not the order of the inventory. By
 /// reference: the client URLs of the members that vote.
-pub fn follow(
+fn follow(
     spec: &crd::ControlPlaneSpec,
     mut control_plane: domain::ControlPlane,
     etcd: Option<&EtcdCluster>,

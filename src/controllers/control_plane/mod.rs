@@ -37,8 +37,17 @@ use crate::domain::{self, NodeName};
 use crate::kube_ext::owner::controller_reference;
 use crate::pki::secret_names;
 
-/// Batches of writes in one reconcile: CAs, certificates, machine configs, and one to spare.
-const MOST_BATCHES: usize = 4;
+/// Plans in one reconcile: for CAs, certificates, machine configs, one that finds nothing left to write,
+/// and one after each pause for the founding.
+const MOST_PLANS: usize = 4 + FOUNDING_PAUSES.len();
+
+/// Right after certificates were made, the founding is about to be recorded: waiting for it spares a
+/// whole look.
+const FOUNDING_PAUSES: [Duration; 3] = [
+    Duration::from_millis(30),
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+];
 
 /// What later stages need of a control plane in the seed that has nothing left to write.
 pub struct InOrder {
@@ -67,20 +76,17 @@ pub async fn reconcile(
     let inputs = Inputs {
         contents: std::mem::take(&mut observed.contents),
     };
-    let resolved = match resolve::resolve(&object, &inputs) {
+    let mut resolved = match resolve::resolve(&object, &inputs) {
         Ok(resolved) => resolved,
         Err(problems) => {
             let progress = Progress::Stalled(problems);
             return tell(&object, None, Some(&observed), &progress, context).await;
         }
     };
-    let resolved = Resolved {
-        control_plane: etcd::follow(&object.spec, resolved.control_plane, observed.etcd.as_ref()),
-        ..resolved
-    };
+    resolved.follow(&object.spec, observed.etcd.as_ref());
     let published = match settled {
         Some(settled) => Ok((settled, Vec::new())),
-        None => publish(&resolved, &mut observed, &inputs, context).await?,
+        None => publish(&mut resolved, &mut observed, &inputs, context).await?,
     };
     let progress = match published {
         Ok((settled, go)) => {
@@ -107,19 +113,18 @@ pub async fn reconcile(
 /// Brings everything in the seed in order; what it is then, with the machines that are to be let go
 /// now. Keys and user data are not kept while machines are waited for.
 async fn publish(
-    resolved: &Resolved,
+    resolved: &mut Resolved,
     observed: &mut observe::Observed,
     inputs: &Inputs,
     context: &Context,
 ) -> Result<Result<(Arc<Settled<InOrder>>, Vec<NodeName>), Progress>, Error> {
     let uid = observed.object.uid().unwrap_or_default();
-    let control_plane = &resolved.control_plane;
     let published = match carry_out(resolved, observed, context).await? {
         Ok(published) => published,
         Err(progress) => return Ok(Err(progress)),
     };
     observed.expiries.clone_from(&published.expiries);
-    let (go, held) = leaving(observed, control_plane);
+    let (go, held) = leaving(observed, &resolved.control_plane);
     let versions = Versions::of(
         &*observed.object,
         observed.etcd.as_ref(),
@@ -167,15 +172,16 @@ async fn look(
 
 /// Plans and acts until nothing is left to write.
 async fn carry_out(
-    resolved: &Resolved,
+    resolved: &mut Resolved,
     observed: &mut observe::Observed,
     context: &Context,
 ) -> Result<Result<Box<Published>, Progress>, Error> {
-    let control_plane = &resolved.control_plane;
     let owner = controller_reference(&*observed.object)
         .ok_or_else(|| Error::Bug("the ControlPlane has no UID".to_owned()))?;
-    let mut pki = plan::pki_state(observed, control_plane);
-    for _ in 0..MOST_BATCHES {
+    let mut pki = plan::pki_state(observed, &resolved.control_plane);
+    let mut pauses = [].iter();
+    for _ in 0..MOST_PLANS {
+        let control_plane = &resolved.control_plane;
         observed.expiries = pki.expiries(&control_plane.machines);
         let plan = plan::plan(&Facts {
             observed,
@@ -195,6 +201,18 @@ async fn carry_out(
                 }
                 if changes_pki {
                     pki = plan::pki_state(observed, control_plane);
+                    pauses = FOUNDING_PAUSES.iter();
+                }
+            }
+            Plan::Await(Reason::AwaitingFounding, text) => {
+                let Some(pause) = pauses.next() else {
+                    return Ok(Err(Progress::Awaiting(Reason::AwaitingFounding, text)));
+                };
+                // Its turn is kept: whoever waits for one with all these keys costs memory.
+                tokio::time::sleep(*pause).await;
+                observed.etcd = observe::etcd_cluster(&observed.object, context).await?;
+                if resolved.follow(&observed.object.spec, observed.etcd.as_ref()) {
+                    pki = plan::pki_state(observed, &resolved.control_plane);
                 }
             }
             Plan::Await(reason, text) => return Ok(Err(Progress::Awaiting(reason, text))),
