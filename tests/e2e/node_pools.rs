@@ -196,13 +196,17 @@ fn wait_pool(site: &Site, name: &str, condition: &str) -> Result<()> {
 /// Registered by their own kubelets, labelled through the API, and complete in status.
 fn check_workers(cluster: &Cluster<'_>, workers: &[Arc<Machine>]) -> Result<()> {
     for worker in workers {
-        let node = cluster.kubectl(&["get", "node", worker.name(), "-o", "json"])?;
-        let node: Value = serde_json::from_str(&node)?;
-        let labels = &node["metadata"]["labels"];
-        ensure!(labels["seedbed.dev/node-pool"].is_string(), "{labels}");
-        ensure!(labels["seedbed.dev/revision"].is_string(), "{labels}");
-        let taints = node["spec"]["taints"].as_array().map_or(0, Vec::len);
-        ensure!(taints == 0, "{:#}", node["spec"]);
+        // The node-lifecycle controller takes its taint away a moment after a node has become ready.
+        soon(|| {
+            let node = cluster.kubectl(&["get", "node", worker.name(), "-o", "json"])?;
+            let node: Value = serde_json::from_str(&node)?;
+            let labels = &node["metadata"]["labels"];
+            ensure!(labels["seedbed.dev/node-pool"].is_string(), "{labels}");
+            ensure!(labels["seedbed.dev/revision"].is_string(), "{labels}");
+            let taints = node["spec"]["taints"].as_array().map_or(0, Vec::len);
+            ensure!(taints == 0, "{:#}", node["spec"]);
+            Ok(())
+        })?;
     }
     let listed = status(cluster.site, "listed")?;
     ensure!(
