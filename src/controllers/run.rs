@@ -198,7 +198,9 @@ pub async fn run(
             concurrency,
             shutdown,
         ));
-        running.spawn(drive::<NodePool>(context, namespace, concurrency, shutdown));
+        // A thousand pools may be due together: control planes come first.
+        let fewer = concurrency.div_ceil(2);
+        running.spawn(drive::<NodePool>(context, namespace, fewer, shutdown));
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {
