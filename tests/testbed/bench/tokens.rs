@@ -19,7 +19,7 @@ use super::super::progress::say;
 use super::super::stage::{NAMESPACE, Stage};
 use super::objects;
 use super::operator::Operator;
-use super::report::{Report, seconds};
+use super::report::{Report, millis, seconds};
 use super::seed;
 
 const CLUSTER: &str = "tokens";
@@ -95,8 +95,8 @@ pub fn measure(stage: &Stage, count: usize, report: &mut Report) -> Result<()> {
         format!("≤ {DELAY_GOAL} % longer"),
         format!(
             "{} against {}: {delay:.0} %",
-            seconds(slowed),
-            seconds(calm)
+            millis(slowed),
+            millis(calm)
         ),
         delay <= DELAY_GOAL,
     );
