@@ -93,11 +93,7 @@ pub fn measure(stage: &Stage, count: usize, report: &mut Report) -> Result<()> {
     report.goal(
         "a ControlPlane published meanwhile, against one at rest".to_owned(),
         format!("≤ {DELAY_GOAL} % longer"),
-        format!(
-            "{} against {}: {delay:.0} %",
-            millis(slowed),
-            millis(calm)
-        ),
+        format!("{} against {}: {delay:.0} %", millis(slowed), millis(calm)),
         delay <= DELAY_GOAL,
     );
     Ok(())
