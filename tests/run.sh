@@ -15,13 +15,12 @@ group search      membership_search
 group kubeadm     pki_oracle kubeadm_files_oracle kubeadm_objects_oracle kubeadm_worker_oracle
 group api-server  crd_admission lease chart target_apply
 group operator    operator_seed operator_seed_faults status_cli
-group model       etcd_model
 group join        join_security
 group testbed     testbed_selftest testbed_interrupt testbed_machines
 group machines    machine_config_boots
 group e2e         e2e
 group image       image_build
-soak  etcd        etcd_live
+soak  etcd        etcd_model etcd_live
 END
 }
 
