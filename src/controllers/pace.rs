@@ -5,10 +5,18 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::fields::{Problem, ProblemReason};
+
 /// Longest pause.
 const LONGEST: Duration = Duration::from_secs(30);
 /// A pause is this part of the time in which nothing has changed.
 const PART: u32 = 10;
+
+/// A Secret or ConfigMap that is needed is looked for again after this time: what the user makes
+/// carries no label of ours, so that no watch tells.
+const MISSING: Duration = Duration::from_secs(10);
+/// Other problems that only a person can help are looked at again after this time.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// When the status of each object was seen to change last, by UID, on the monotonic clock.
 #[derive(Default)]
@@ -57,6 +65,16 @@ impl Changes {
 /// The pause after `quiet`, at least `shortest`: a machine that took long is waited for patiently.
 pub fn pause(shortest: Duration, quiet: Duration) -> Duration {
     shortest.max(LONGEST.min(quiet / PART))
+}
+
+/// The pause while only a person can help.
+pub fn until_helped(problems: &[Problem]) -> Duration {
+    let missing = |problem: &Problem| problem.reason == ProblemReason::MissingInput;
+    if problems.iter().any(missing) {
+        MISSING
+    } else {
+        STALLED
+    }
 }
 
 #[cfg(test)]

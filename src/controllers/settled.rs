@@ -2,6 +2,7 @@
 //! their data is not read, parsed and rendered again. Only looking at the machines goes on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -10,7 +11,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::contents::digest;
-use super::context::Context;
+use super::context::{Context, Pool};
 use super::error::Error;
 use super::fields::Contents;
 use crate::crd::EtcdCluster;
@@ -26,6 +27,14 @@ pub struct Settled<T> {
     since: Duration,
 }
 
+impl<T> Pool<Settled<T>> {
+    /// How this object was found last, unless that is too long ago to go by.
+    pub fn recent(&self, uid: &str, now: Duration) -> Option<Arc<Settled<T>>> {
+        let settled = self.get(uid, now);
+        settled.filter(|settled| now.saturating_sub(settled.since) < PERIOD)
+    }
+}
+
 impl<T> Settled<T> {
     /// Found in order at `now`, on the monotonic clock.
     pub fn new(found: T, versions: Versions, now: Duration) -> Self {
@@ -34,11 +43,6 @@ impl<T> Settled<T> {
             versions,
             since: now,
         }
-    }
-
-    /// Whether it is too old to go by.
-    pub fn is_old(&self, now: Duration) -> bool {
-        now.saturating_sub(self.since) >= PERIOD
     }
 
     /// Whether `object`, the EtcdCluster that holds its founding, the contents that it refers to

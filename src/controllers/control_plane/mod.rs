@@ -123,7 +123,6 @@ async fn publish(
         Ok(published) => published,
         Err(progress) => return Ok(Err(progress)),
     };
-    observed.expiries.clone_from(&published.expiries);
     let (go, held) = leaving(observed, &resolved.control_plane);
     let versions = Versions::of(
         &*observed.object,
@@ -135,7 +134,7 @@ async fn publish(
     let found = InOrder {
         revisions: published.revisions,
         held,
-        expiries: published.expiries,
+        expiries: observed.expiries.clone(),
         trust: Trust {
             identity: context.target_identity(&uid, &published.pki.ca).await?,
             ca_pem: published.pki.ca.certificate_pem,
@@ -179,10 +178,10 @@ async fn carry_out(
     let owner = controller_reference(&*observed.object)
         .ok_or_else(|| Error::Bug("the ControlPlane has no UID".to_owned()))?;
     let mut pki = plan::pki_state(observed, &resolved.control_plane);
+    observed.expiries = pki.expiries(&resolved.control_plane.machines);
     let mut pauses = [].iter();
     for _ in 0..MOST_PLANS {
         let control_plane = &resolved.control_plane;
-        observed.expiries = pki.expiries(&control_plane.machines);
         let plan = plan::plan(&Facts {
             observed,
             control_plane,
@@ -201,6 +200,7 @@ async fn carry_out(
                 }
                 if changes_pki {
                     pki = plan::pki_state(observed, control_plane);
+                    observed.expiries = pki.expiries(&control_plane.machines);
                     pauses = FOUNDING_PAUSES.iter();
                 }
             }
@@ -213,6 +213,7 @@ async fn carry_out(
                 observed.etcd = observe::etcd_cluster(&observed.object, context).await?;
                 if resolved.follow(&observed.object.spec, observed.etcd.as_ref()) {
                     pki = plan::pki_state(observed, &resolved.control_plane);
+                    observed.expiries = pki.expiries(&resolved.control_plane.machines);
                 }
             }
             Plan::Await(reason, text) => return Ok(Err(Progress::Awaiting(reason, text))),

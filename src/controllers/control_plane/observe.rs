@@ -87,8 +87,7 @@ pub async fn unchanged(
 ) -> Result<Option<(Observed, Arc<Settled<InOrder>>)>, Error> {
     let uid = object.uid().unwrap_or_default();
     let now = context.clock.monotonic();
-    let settled = context.control_planes.get(&uid, now);
-    let Some(settled) = settled.filter(|settled| !settled.is_old(now)) else {
+    let Some(settled) = context.control_planes.recent(&uid, now) else {
         return Ok(None);
     };
     let (etcd, contents) = futures::try_join!(

@@ -45,8 +45,6 @@ pub enum Plan {
 /// What is published.
 pub struct Published {
     pub pki: ClusterPki,
-    /// When each certificate expires.
-    pub expiries: BTreeMap<String, Timestamp>,
     /// Revision of each machine's config.
     pub revisions: BTreeMap<String, String>,
 }
@@ -305,11 +303,7 @@ fn publish(facts: &Facts<'_>, pki: ClusterPki, founding: &Founding) -> Plan {
     match rendered(maker, machines, founding, stored, render) {
         Err(problems) => Plan::Stalled(problems),
         Ok(Rendered { revisions, changes }) if changes.is_empty() => {
-            Plan::Published(Box::new(Published {
-                expiries: state.expiries(machines),
-                pki,
-                revisions,
-            }))
+            Plan::Published(Box::new(Published { pki, revisions }))
         }
         Ok(Rendered { changes, .. }) => {
             let write = |(desired, stored)| Write::MachineConfig { desired, stored };

@@ -14,9 +14,8 @@ use crate::controllers::conditions::{
     MEMBERSHIP_SETTLED, PAUSED, READY, RECONCILING, Reason, STALLED, State, UP_TO_DATE,
     first_to_expire, is_true,
 };
-use crate::controllers::fields::ProblemReason;
 use crate::controllers::names;
-use crate::controllers::pace::pause;
+use crate::controllers::pace::{pause, until_helped};
 use crate::crd::{
     CertificatesStatus, ControlPlane, ControlPlaneStatus, EtcdCluster, MachineStatus,
 };
@@ -42,12 +41,6 @@ const SPARE_BY_ORDER: &str =
     "it serves when a machine before it in spec.machines is taken out, or replicas is raised";
 const HELD: &str = "its release is requested, but spec says that it serves; take it out of \
                     spec.machines";
-
-/// A Secret or ConfigMap that is needed is looked for again after this time: what the user makes
-/// carries no label of ours, so that no watch tells.
-const MISSING_PERIOD: Duration = Duration::from_secs(10);
-/// Other problems that only a person can help are looked at again after this time.
-const STALLED_PERIOD: Duration = Duration::from_secs(60);
 
 /// How far a reconcile came.
 pub enum Progress {
@@ -317,14 +310,7 @@ fn up_to_date(conditions: &mut Conditions, control_plane: &domain::ControlPlane,
 pub fn requeue(facts: &Facts<'_>, status: &ControlPlaneStatus, quiet: Duration) -> Duration {
     match facts.progress {
         Progress::Paused => Duration::from_secs(600),
-        Progress::Stalled(problems) => {
-            let missing = |problem: &Problem| problem.reason == ProblemReason::MissingInput;
-            if problems.iter().any(missing) {
-                MISSING_PERIOD
-            } else {
-                STALLED_PERIOD
-            }
-        }
+        Progress::Stalled(problems) => until_helped(problems),
         Progress::Awaiting(..) => pause(Duration::from_secs(5), quiet),
         Progress::Published { .. } if is_true(&status.conditions, READY) => Duration::from_secs(30),
         Progress::Published { live, .. } => {

@@ -89,8 +89,7 @@ pub async fn look_after(object: &crd::EtcdCluster, context: &Context) -> Result<
     let contents = contents(object, references(&object.spec), context).await?;
     let uid = object.uid().unwrap_or_default();
     let now = context.clock.monotonic();
-    let settled = context.etcd_machines.get(&uid, now);
-    if let Some(settled) = settled.filter(|settled| !settled.is_old(now))
+    if let Some(settled) = context.etcd_machines.recent(&uid, now)
         && settled
             .holds(object, Some(object), &contents, &of_this(object), context)
             .await?

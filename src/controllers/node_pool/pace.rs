@@ -5,18 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::status::Progress;
-use crate::controllers::fields::{Problem, ProblemReason};
-use crate::controllers::pace::pause;
+use crate::controllers::pace::{pause, until_helped};
 use crate::crd::NodePoolStatus;
 
 /// Longest pause while a machine may ask to join, or its token may be gone.
 const ATTENTIVE: Duration = Duration::from_secs(15);
 /// Between two looks at what is being drained, and soon after something has moved.
 const DRAINING: Duration = Duration::from_secs(2);
-/// An input that is missing is looked for again after this time.
-const MISSING: Duration = Duration::from_secs(10);
-/// Other problems that only a person can help are looked at again after this time.
-const HELPLESS: Duration = Duration::from_secs(60);
 
 /// Whether anything has happened that a person or a machine brought about. A token that was renewed
 /// is nothing that others follow soon: all pools would be looked at often, each time.
@@ -50,14 +45,7 @@ pub fn unmoved_for(status: &NodePoolStatus, now: Timestamp) -> Duration {
 pub fn requeue(progress: &Progress, quiet: Duration, now: Timestamp) -> Duration {
     match progress {
         Progress::Paused => Duration::from_secs(600),
-        Progress::Stalled(problems) => {
-            let missing = |problem: &Problem| problem.reason == ProblemReason::MissingInput;
-            if problems.iter().any(missing) {
-                MISSING
-            } else {
-                HELPLESS
-            }
-        }
+        Progress::Stalled(problems) => until_helped(problems),
         Progress::Awaiting(..) => pause(Duration::from_secs(3), quiet).min(ATTENTIVE),
         Progress::Live(live) if !live.leaving.is_empty() || !live.problems.is_empty() => DRAINING,
         // Kubelets ask for serving certificates right after they have joined.

@@ -13,8 +13,6 @@ pub const SILENT: &str = "198.18.128.0/17";
 /// A ControlPlane of three machines that do not exist; `number` is below 8000 and makes its
 /// addresses its own.
 pub fn without_machines(name: &str, number: usize) -> Value {
-    let machines =
-        machines(number).map(|(name, address)| json!({"name": name, "address": address}));
     json!({
         "apiVersion": "seedbed.dev/v1alpha1",
         "kind": "ControlPlane",
@@ -23,7 +21,7 @@ pub fn without_machines(name: &str, number: usize) -> Value {
             "version": "v1.37.1",
             "endpoint": {"host": format!("{name}.example.net")},
             "replicas": 3,
-            "machines": machines,
+            "machines": inventory(number),
             "network": {"podCIDRs": ["10.244.0.0/16"], "serviceCIDRs": ["10.96.0.0/12"]},
         },
     })
@@ -31,14 +29,16 @@ pub fn without_machines(name: &str, number: usize) -> Value {
 
 /// An EtcdCluster on such machines of its own.
 pub fn etcd_cluster(name: &str, number: usize) -> Value {
-    let machines =
-        machines(number).map(|(name, address)| json!({"name": name, "address": address}));
     json!({
         "apiVersion": "seedbed.dev/v1alpha1",
         "kind": "EtcdCluster",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"version": "3.7.0", "size": 3, "machines": machines},
+        "spec": {"version": "3.7.0", "size": 3, "machines": inventory(number)},
     })
+}
+
+fn inventory(number: usize) -> [Value; 3] {
+    machines(number).map(|(name, address)| json!({"name": name, "address": address}))
 }
 
 /// Names and addresses of its machines.
