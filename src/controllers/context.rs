@@ -15,6 +15,7 @@ use super::etcd_cluster::{Expiries, MirrorRecord};
 use super::memories::Memories;
 use super::node_pool::WorkerConfigs;
 use super::pace::Changes;
+use super::seen::Watches;
 use super::settled::Settled;
 use super::targets::Targets;
 use crate::crd::{EtcdCluster, KeyAlgorithm};
@@ -44,6 +45,8 @@ pub struct Context {
     pub memories: Memories,
     /// Targets whose objects were seen in place.
     pub in_place: InPlace,
+    /// What the watches have seen of our Secrets.
+    pub watches: Watches,
     /// When each status changed last.
     pub changes: Changes,
     /// Control planes that had nothing left to write, by their UID.
@@ -69,6 +72,7 @@ impl Context {
             mirrors: Mirrors::default(),
             memories: Memories::default(),
             in_place: InPlace::default(),
+            watches: Watches::default(),
             changes: Changes::default(),
             control_planes: Pool::default(),
             etcd_machines: Pool::default(),

@@ -22,6 +22,7 @@ mod report;
 mod run;
 mod secret_writer;
 mod secrets;
+mod seen;
 mod settled;
 mod targets;
 mod turn;

@@ -27,7 +27,7 @@ use super::conditions::{Conditions, READY, RECONCILING, Reason, STALLED};
 use super::context::Context;
 use super::error::{Error, ErrorClass};
 use super::turn::{Turn, Turns};
-use super::{control_plane, etcd_cluster, names, node_pool};
+use super::{control_plane, etcd_cluster, names, node_pool, seen};
 use crate::crd::{ControlPlane, EtcdCluster, NodePool};
 use crate::runtime::backoff::Backoff;
 
@@ -60,7 +60,7 @@ trait Reconciled:
     /// Adds watches on what these objects own.
     fn with_owned(
         controller: Controller<DeserializeGuard<Self>>,
-        _context: &Context,
+        _context: &Arc<Context>,
         _namespace: &str,
     ) -> Controller<DeserializeGuard<Self>> {
         controller
@@ -80,20 +80,18 @@ impl Reconciled for ControlPlane {
 
     fn with_owned(
         controller: Controller<DeserializeGuard<Self>>,
-        context: &Context,
+        context: &Arc<Context>,
         namespace: &str,
     ) -> Controller<DeserializeGuard<Self>> {
         let ours = watcher::Config::default().labels(names::LABEL_CONTROL_PLANE);
         let clusters = Api::<EtcdCluster>::namespaced(context.client.clone(), namespace);
-        // Only that one has changed: what is in it is read when it is needed.
-        let secrets =
-            Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
+        let secrets = seen::secrets(context, namespace, ours, |seen| &seen.control_planes);
         let store = controller.store();
         controller
             .watches(clusters, watcher::Config::default(), move |cluster| {
                 concerned(&cluster, &store.state())
             })
-            .owns(secrets, ours)
+            .owns_stream(secrets)
     }
 }
 
@@ -130,21 +128,21 @@ impl Reconciled for EtcdCluster {
     /// People and providers say on a machine-config Secret that its machine is lost or shall go.
     fn with_owned(
         controller: Controller<DeserializeGuard<Self>>,
-        context: &Context,
+        context: &Arc<Context>,
         namespace: &str,
     ) -> Controller<DeserializeGuard<Self>> {
         let configs = watcher::Config::default().labels(&names::all_machine_configs());
-        let secrets =
-            Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
+        let configs = seen::secrets(context, namespace, configs, |seen| &seen.stacked);
         let of_cluster = |secret: PartialObjectMeta<Secret>| {
             let name = secret.labels().get(names::LABEL_CONTROL_PLANE)?;
             let namespace = secret.namespace()?;
             Some(reflector::ObjectRef::new(name).within(&namespace))
         };
         let own = watcher::Config::default().labels(names::LABEL_ETCD_CLUSTER);
+        let own = seen::secrets(context, namespace, own, |seen| &seen.etcd_clusters);
         controller
-            .watches(secrets.clone(), configs, of_cluster)
-            .owns(secrets, own)
+            .watches_stream(configs, of_cluster)
+            .owns_stream(own)
     }
 }
 
@@ -162,7 +160,7 @@ impl Reconciled for NodePool {
 
     fn with_owned(
         controller: Controller<DeserializeGuard<Self>>,
-        context: &Context,
+        context: &Arc<Context>,
         namespace: &str,
     ) -> Controller<DeserializeGuard<Self>> {
         let ours = watcher::Config::default().labels(names::LABEL_NODE_POOL);

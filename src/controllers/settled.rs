@@ -14,6 +14,7 @@ use super::contents::digest;
 use super::context::{Context, Pool};
 use super::error::Error;
 use super::fields::Contents;
+use super::seen::{Seen, Version, version};
 use crate::crd::EtcdCluster;
 
 /// After this time everything is read again all the same: certificates grow old.
@@ -46,35 +47,44 @@ impl<T> Settled<T> {
     }
 
     /// Whether `object`, the EtcdCluster that holds its founding, the contents that it refers to
-    /// and the Secrets that `selector` finds have the versions that they had then.
+    /// and its Secrets have the versions that they had then. Those that carry its `label` are as
+    /// the watch has `seen` them; only if that differs they are listed, because our own writes may
+    /// not have come round yet.
     pub async fn holds(
         &self,
         object: &impl ResourceExt,
         etcd: Option<&EtcdCluster>,
         contents: &Contents,
-        selector: &ListParams,
+        (label, seen): (&str, &Seen),
         context: &Context,
     ) -> Result<bool, Error> {
-        let secrets = self.secrets(object, selector, context).await?;
-        let versions = Versions::new(object, etcd, secrets.into_iter(), contents);
-        Ok(versions == self.versions)
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let is_same = |secrets| Versions::new(object, etcd, secrets, contents) == self.versions;
+        if let Some(seen) = seen.of(&namespace, &name) {
+            let seen = seen.into_iter();
+            let seen = seen.map(|(name, secret)| (name, secret.version)).collect();
+            if is_same(self.with_others(seen, object, context).await?) {
+                return Ok(true);
+            }
+        }
+        let ours = ListParams::default().labels(&format!("{label}={name}"));
+        let listed = context.api::<Secret>(object).list_metadata(&ours).await;
+        let listed = listed.map_err(Error::api("listing the Secrets"))?.items;
+        let listed = listed.iter();
+        let listed = listed
+            .map(|secret| (secret.name_any(), version(secret)))
+            .collect();
+        Ok(is_same(self.with_others(listed, object, context).await?))
     }
 
-    /// The versions of the Secrets of this object, and of those that carry none of its labels.
-    async fn secrets(
+    /// Adds the versions of those Secrets that carry no label of ours.
+    async fn with_others(
         &self,
+        mut secrets: BTreeMap<String, Version>,
         object: &impl ResourceExt,
-        selector: &ListParams,
         context: &Context,
     ) -> Result<BTreeMap<String, Version>, Error> {
         let api: Api<Secret> = context.api(object);
-        let listed = api.list_metadata(selector).await;
-        let listed = listed.map_err(Error::api("listing the Secrets"))?;
-        let mut secrets: BTreeMap<String, Version> = listed
-            .items
-            .iter()
-            .map(|secret| (secret.name_any(), version(secret)))
-            .collect();
         let known = self.versions.secrets.keys();
         let others = known.filter(|name| !secrets.contains_key(*name));
         let found = try_join_all(others.map(|name| api.get_metadata_opt(name))).await;
@@ -97,9 +107,6 @@ pub struct Versions {
     contents: [u8; 32],
 }
 
-/// UID and resource version.
-type Version = (Option<String>, Option<String>);
-
 impl Versions {
     /// The versions of what was read, or written, in this reconcile.
     pub fn of(
@@ -110,27 +117,23 @@ impl Versions {
     ) -> Self {
         let secrets = secrets.iter();
         let secrets = secrets.map(|(name, secret)| (name.clone(), version(secret)));
-        Self::new(object, etcd, secrets, contents)
+        Self::new(object, etcd, secrets.collect(), contents)
     }
 
     fn new(
         object: &impl ResourceExt,
         etcd: Option<&EtcdCluster>,
-        secrets: impl Iterator<Item = (String, Version)>,
+        secrets: BTreeMap<String, Version>,
         contents: &Contents,
     ) -> Self {
         Self {
             generation: object.meta().generation,
             annotations: object.annotations().clone(),
             etcd: etcd.map(version),
-            secrets: secrets.collect(),
+            secrets,
             contents: digest(contents),
         }
     }
-}
-
-fn version(object: &impl ResourceExt) -> Version {
-    (object.uid(), object.resource_version())
 }
 
 #[cfg(test)]

@@ -94,8 +94,8 @@ pub async fn unchanged(
         etcd_cluster(object, context),
         contents(&**object, references(&object.spec), context),
     )?;
-    let ours = of_this(object);
-    let holds = settled.holds(&**object, etcd.as_ref(), &contents, &ours, context);
+    let seen = (names::LABEL_CONTROL_PLANE, &context.watches.control_planes);
+    let holds = settled.holds(&**object, etcd.as_ref(), &contents, seen, context);
     if !holds.await? {
         return Ok(None);
     }
@@ -109,19 +109,15 @@ pub async fn unchanged(
     Ok(Some((observed, settled)))
 }
 
-/// Selects what carries the labels of this control plane.
-fn of_this(object: &ControlPlane) -> ListParams {
-    let label = format!("{}={}", names::LABEL_CONTROL_PLANE, object.name_any());
-    ListParams::default().labels(&label)
-}
-
+/// The Secrets that carry the label of this control plane.
 async fn labelled(
     object: &ControlPlane,
     context: &Context,
 ) -> Result<BTreeMap<String, Secret>, Error> {
     let api: Api<Secret> = context.api(object);
+    let label = format!("{}={}", names::LABEL_CONTROL_PLANE, object.name_any());
     let list = api
-        .list(&of_this(object))
+        .list(&ListParams::default().labels(&label))
         .await
         .map_err(Error::api("listing the Secrets"))?;
     Ok(list

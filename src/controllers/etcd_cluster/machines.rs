@@ -89,9 +89,10 @@ pub async fn look_after(object: &crd::EtcdCluster, context: &Context) -> Result<
     let contents = contents(object, references(&object.spec), context).await?;
     let uid = object.uid().unwrap_or_default();
     let now = context.clock.monotonic();
+    let seen = (names::LABEL_ETCD_CLUSTER, &context.watches.etcd_clusters);
     if let Some(settled) = context.etcd_machines.recent(&uid, now)
         && settled
-            .holds(object, Some(object), &contents, &of_this(object), context)
+            .holds(object, Some(object), &contents, seen, context)
             .await?
     {
         return Ok(Machines {
@@ -123,12 +124,6 @@ pub async fn look_after(object: &crd::EtcdCluster, context: &Context) -> Result<
     Ok(Machines { progress, expiries })
 }
 
-/// Selects what carries the labels of this cluster.
-fn of_this(object: &crd::EtcdCluster) -> ListParams {
-    let label = format!("{}={}", names::LABEL_ETCD_CLUSTER, object.name_any());
-    ListParams::default().labels(&label)
-}
-
 /// The Secrets of this cluster by name, and a CA that the user brought.
 async fn secrets(
     object: &crd::EtcdCluster,
@@ -136,8 +131,9 @@ async fn secrets(
 ) -> Result<BTreeMap<String, Secret>, Error> {
     let api: Api<Secret> = context.api(object);
     let name = object.name_any();
+    let label = format!("{}={name}", names::LABEL_ETCD_CLUSTER);
     let list = api
-        .list(&of_this(object))
+        .list(&ListParams::default().labels(&label))
         .await
         .map_err(Error::api("listing the Secrets"))?;
     let named = |secret: Secret| (secret.name_any(), secret);

@@ -98,6 +98,7 @@ pub async fn observe(
     };
     match ledger {
         Some(ledger) => {
+            observed.marks = seen_marks(&observed.cluster, context).await?;
             let failed = failed(&observed.cluster, &ledger);
             observed.ask(&ledger, failed, turn, context).await?;
         }
@@ -122,6 +123,7 @@ impl Observed {
             ..self
         };
         if let Some(ledger) = ledger_of(&again.cluster, &again.mirror) {
+            again.marks = marks(&again.cluster, context).await?;
             again.ask(&ledger, Vec::new(), turn, context).await?;
         }
         Ok(again)
@@ -144,10 +146,6 @@ impl Observed {
                 return Ok(());
             }
         };
-        let status = self.cluster.status.as_ref();
-        if status.is_some_and(|status| status.cluster_id.is_some()) {
-            self.marks = marks(&self.cluster, context).await?;
-        }
         self.asked_at = context.clock.now();
         let expected = ask::members(ledger);
         besides.extend(self.silent_before(ledger));
@@ -232,6 +230,22 @@ fn is_founded(cluster: &EtcdCluster) -> bool {
     read::founded(Some(cluster)).is_some()
 }
 
+/// The marks as the watch has seen them: enough to tell what has to be done, never to do it.
+async fn seen_marks(
+    cluster: &EtcdCluster,
+    context: &Context,
+) -> Result<BTreeMap<String, Mark>, Error> {
+    let seen = match owner(cluster) {
+        Some(_) => &context.watches.stacked,
+        None => &context.watches.etcd_clusters,
+    };
+    let namespace = cluster.namespace().unwrap_or_default();
+    match seen.of(&namespace, &cluster.name_any()) {
+        Some(secrets) => Ok(secrets.into_values().filter_map(|one| one.mark).collect()),
+        None => marks(cluster, context).await,
+    }
+}
+
 /// The annotations of the machine-config Secrets; their contents are not asked for.
 async fn marks(cluster: &EtcdCluster, context: &Context) -> Result<BTreeMap<String, Mark>, Error> {
     let api: Api<Secret> = context.api(cluster);
@@ -240,14 +254,18 @@ async fn marks(cluster: &EtcdCluster, context: &Context) -> Result<BTreeMap<Stri
         .list_metadata(&ListParams::default().labels(&of_this))
         .await
         .map_err(Error::api("reading the marks of the machines"))?;
-    let marked = list.items.iter().filter_map(|secret| {
-        let machine: NodeName = secret.labels().get(names::LABEL_MACHINE)?.parse().ok()?;
-        // One that was made by hand under another name says nothing.
-        let ours = secret_names::machine_config(&cluster.name_any(), &machine);
-        let is_ours = secret.name_any() == ours;
-        is_ours.then(|| (machine.to_string(), mark(secret.annotations())))
-    });
-    Ok(marked.collect())
+    let secrets = list.items.iter();
+    Ok(secrets
+        .filter_map(|secret| marked(&cluster.name_any(), secret))
+        .collect())
+}
+
+/// The machine that this is the config of, and what its annotations say. One that was made by hand
+/// under another name says nothing.
+pub fn marked(cluster: &str, secret: &impl ResourceExt) -> Option<(String, Mark)> {
+    let machine: NodeName = secret.labels().get(names::LABEL_MACHINE)?.parse().ok()?;
+    let is_config = secret.name_any() == secret_names::machine_config(cluster, &machine);
+    is_config.then(|| (machine.to_string(), mark(secret.annotations())))
 }
 
 async fn live(watched: &EtcdCluster, context: &Context) -> Result<Arc<EtcdCluster>, Error> {
