@@ -307,3 +307,65 @@ impl EtcdApi for EtcdClients {
         Box::pin(self.within(member, SNAPSHOT_TIMEOUT, self.stream(member)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream as BlockingStream};
+
+    use tokio::net::TcpSocket;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A listener that takes one connection, which is there, so that every further one gets no
+    /// answer, as from a machine that is switched off.
+    fn deaf() -> (tokio::net::TcpListener, Vec<BlockingStream>, SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let wait = Duration::from_millis(200);
+        let mut waiting = Vec::new();
+        while let Ok(connection) = BlockingStream::connect_timeout(&address, wait) {
+            waiting.push(connection);
+            assert!(waiting.len() < 64, "connections are still taken");
+        }
+        (listener, waiting, address)
+    }
+
+    /// Virtual time: it goes on to the next deadline whenever nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn who_was_silent_is_not_waited_for_as_long() {
+        let (listener, waiting, address) = deaf();
+        let clients = EtcdClients::new(EtcdCredentials {
+            ca_pem: String::new(),
+            certificate_pem: String::new(),
+            key_pem: Zeroizing::default(),
+        });
+        let member = MemberEndpoint {
+            client_url: format!("https://{address}"),
+        };
+        let knock = async || {
+            let began = Instant::now();
+            let answer = clients.knock(&member).await;
+            (answer.map_err(|error| error.to_string()), began.elapsed())
+        };
+        let about = |took: Duration, limit: Duration| {
+            assert!(
+                took >= limit && took < limit + Duration::from_millis(50),
+                "{took:?}"
+            );
+        };
+        let (answer, took) = knock().await;
+        assert!(answer.is_err());
+        about(took, CONNECT_TIMEOUT);
+        let (answer, took) = knock().await;
+        assert!(answer.is_err());
+        about(took, SILENT_TIMEOUT);
+
+        // It refuses: somebody is there, and may be slow again.
+        drop((listener, waiting));
+        assert!(knock().await.0.is_err());
+        assert!(!clients.silent.lock().unwrap().contains(&member));
+    }
+}
