@@ -33,7 +33,7 @@ mod cluster;
 mod compare;
 #[path = "etcd_model/gone.rs"]
 mod gone;
-#[path = "etcd_model/walk.rs"]
+#[path = "etcd_model/walk/mod.rs"]
 mod walk;
 
 use std::sync::Mutex;

@@ -89,25 +89,30 @@ impl Reconciled for ControlPlane {
         let store = controller.store();
         controller
             .watches(clusters, watcher::Config::default(), move |cluster| {
-                concerned(&cluster, &store.state())
+                concerned(&cluster, &store)
             })
             .owns_stream(secrets)
     }
 }
 
-/// The ControlPlanes that have their state in an EtcdCluster: the one that owns it, and those that
+/// The ControlPlanes that have their state in an EtcdCluster: the one that owns it, or those that
 /// refer to it.
 fn concerned(
     cluster: &EtcdCluster,
-    control_planes: &[Arc<DeserializeGuard<ControlPlane>>],
+    control_planes: &reflector::Store<DeserializeGuard<ControlPlane>>,
 ) -> Vec<reflector::ObjectRef<DeserializeGuard<ControlPlane>>> {
     let name = cluster.name_any();
+    let namespace = cluster.namespace().unwrap_or_default();
+    if let Some(owner) = etcd_cluster::owner(cluster) {
+        return vec![reflector::ObjectRef::new(owner).within(&namespace)];
+    }
     let is_concerned = |found: &&Arc<DeserializeGuard<ControlPlane>>| {
         let own = found.name_any();
         let spec = found.0.as_ref().map(|object| &object.spec);
         let state = spec.map_or(Some(own.as_str()), |spec| spec.etcd_cluster(&own));
-        found.namespace() == cluster.namespace() && state == Some(name.as_str())
+        found.namespace().as_ref() == Some(&namespace) && state == Some(name.as_str())
     };
+    let control_planes = control_planes.state();
     let concerned = control_planes.iter().filter(is_concerned);
     concerned
         .map(|found| reflector::ObjectRef::from_obj(&**found))

@@ -19,7 +19,7 @@ mod status;
 
 pub use machines::Expiries;
 pub use mirror::MirrorRecord;
-pub use observe::{Mark, marked};
+pub use observe::{Mark, marked, owner};
 pub use plan::membership::words as operation_in_words;
 
 use std::sync::Arc;
