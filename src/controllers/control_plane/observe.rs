@@ -109,11 +109,20 @@ pub async fn unchanged(
     Ok(Some((observed, settled)))
 }
 
-/// The Secrets that carry the label of this control plane.
+/// The Secrets that carry the label of this control plane. Where the watch has seen none, none is
+/// asked for: each is created, never overwritten, so that one which came meanwhile is a conflict.
 async fn labelled(
     object: &ControlPlane,
     context: &Context,
 ) -> Result<BTreeMap<String, Secret>, Error> {
+    let namespace = object.namespace().unwrap_or_default();
+    let seen = context
+        .watches
+        .control_planes
+        .of(&namespace, &object.name_any());
+    if seen.is_some_and(|seen| seen.is_empty()) {
+        return Ok(BTreeMap::new());
+    }
     let api: Api<Secret> = context.api(object);
     let label = format!("{}={}", names::LABEL_CONTROL_PLANE, object.name_any());
     let list = api

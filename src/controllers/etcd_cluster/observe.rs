@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
 use kube::{Api, Resource, ResourceExt};
 
 use super::ask;
@@ -276,14 +278,26 @@ async fn live(watched: &EtcdCluster, context: &Context) -> Result<Arc<EtcdCluste
         .map_err(Error::api("reading the EtcdCluster"))
 }
 
+/// Whether a machine may have booted for this cluster. The listed machines' configs are asked for by
+/// name; the watch knows of others.
 async fn published(cluster: &EtcdCluster, context: &Context) -> Result<bool, Error> {
+    let known = seen_marks(cluster, context).await?;
+    if !known.is_empty() {
+        return Ok(true);
+    }
     let api: Api<Secret> = context.api(cluster);
-    let of_this = names::machine_configs_under(label(cluster), &cluster.name_any());
-    let list = api
-        .list_metadata(&ListParams::default().labels(&of_this).limit(1))
-        .await
-        .map_err(Error::api("looking for published machine configs"))?;
-    Ok(!list.items.is_empty())
+    let machines = cluster.spec.machines.iter();
+    let names = machines
+        .filter_map(|machine| machine.name.parse().ok())
+        .map(|machine| secret_names::machine_config(&cluster.name_any(), &machine));
+    let found = try_join_all(names.map(|name| {
+        let api = api.clone();
+        async move { api.get_metadata_opt(&name).await }
+    }));
+    let found = found.await;
+    let found = found.map_err(Error::api("looking for published machine configs"))?;
+    let ours = |secret: PartialObjectMeta<Secret>| secret.labels().contains_key(label(cluster));
+    Ok(found.into_iter().flatten().any(ours))
 }
 
 /// Asks the machines before a founding, but only under a CA that the user brought: nobody can
