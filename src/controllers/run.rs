@@ -168,7 +168,14 @@ impl Reconciled for NodePool {
         let ours = watcher::Config::default().labels(names::LABEL_NODE_POOL);
         let secrets =
             Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
-        controller.owns(secrets, ours)
+        let (looks, here) = (Arc::clone(&context.looks), namespace.to_owned());
+        let noting = move |event: &watcher::Result<Event<_>>| {
+            if let Ok(event) = event {
+                looks.noticed(&here, event);
+            }
+        };
+        let secrets = watcher(secrets, ours).inspect(noting);
+        controller.owns_stream(secrets.touched_objects())
     }
 }
 
@@ -216,6 +223,7 @@ pub async fn run(
 /// What one controller needs beside the object.
 struct Driver<K: Reconciled> {
     context: Arc<Context>,
+    objects: reflector::Store<DeserializeGuard<K>>,
     turns: Turns,
     failures: Backoff<reflector::ObjectRef<DeserializeGuard<K>>>,
 }
@@ -249,6 +257,7 @@ fn drive<K: Reconciled>(
     let controller = K::with_owned(controller, context, namespace);
     let driver = Arc::new(Driver::<K> {
         context: Arc::clone(context),
+        objects: reader.clone(),
         turns: Turns::new(concurrency),
         failures: Backoff::default(),
     });
@@ -300,12 +309,17 @@ async fn reconcile<K: Reconciled>(
     guarded: Arc<DeserializeGuard<K>>,
     driver: Arc<Driver<K>>,
 ) -> Result<Action, Error> {
+    let context = &driver.context;
+    let mut turn = driver.turns.next().await;
+    // It may have changed, or gone, while others had their turns.
+    let own = reflector::ObjectRef::from_obj(&*guarded);
+    let Some(guarded) = driver.objects.get(&own) else {
+        return Ok(Action::await_change());
+    };
     if guarded.meta().deletion_timestamp.is_some() && !K::UNDOES {
         // Owner references take everything away; nothing outside the seed has to be undone.
         return Ok(Action::await_change());
     }
-    let context = &driver.context;
-    let mut turn = driver.turns.next().await;
     let object = match &guarded.0 {
         Ok(object) => Arc::new(object.clone()),
         Err(invalid) => {
@@ -321,9 +335,7 @@ async fn reconcile<K: Reconciled>(
         .metrics
         .reconciled(K::KIND, context.clock.monotonic().saturating_sub(began));
     let wait = result.unwrap_or(Err(Error::Deadline(DEADLINE)))?;
-    driver
-        .failures
-        .reset(&reflector::ObjectRef::from_obj(&*guarded));
+    driver.failures.reset(&own);
     Ok(Action::requeue(wait))
 }
 

@@ -85,7 +85,7 @@ async fn take_out(
         Ok(ready) => ready,
         Err(progress) => return Ok(progress),
     };
-    match connect(observed, pool, &ready.ca, turn, context).await? {
+    match connect(observed, pool, turn, context).await? {
         Ok(client) => carry_out(observed, pool, ready, client, context).await,
         Err(text) => Ok(Progress::Awaiting(Reason::AwaitingControlPlane, text)),
     }
