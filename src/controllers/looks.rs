@@ -5,13 +5,13 @@
 //! else is decided from this: which Secrets may be there is a hint for what to read, live.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
 
 use super::names;
 use crate::crd::NodePool;
@@ -59,8 +59,20 @@ struct Ended {
 }
 
 impl Looks {
-    /// An event of the watch of this namespace.
-    pub fn noticed(&self, namespace: &str, event: &Event<PartialObjectMeta<Secret>>) {
+    /// Notes what the watch of this namespace tells.
+    pub fn noting(
+        self: &Arc<Self>,
+        namespace: &str,
+    ) -> impl FnMut(&watcher::Result<Event<PartialObjectMeta<Secret>>>) + use<> {
+        let (looks, namespace) = (Arc::clone(self), namespace.to_owned());
+        move |event| {
+            if let Ok(event) = event {
+                looks.noticed(&namespace, event);
+            }
+        }
+    }
+
+    fn noticed(&self, namespace: &str, event: &Event<PartialObjectMeta<Secret>>) {
         let mut known = self.lock();
         let mirror = known.mirrors.entry(namespace.to_owned()).or_default();
         match event {

@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::conditions::{Conditions, READY, RECONCILING, Reason, STALLED};
 use super::context::Context;
 use super::error::{Error, ErrorClass};
-use super::turn::{Turn, Turns};
+use super::turn::{First, Rank, Turn, Turns};
 use super::{control_plane, etcd_cluster, names, node_pool};
 use crate::crd::{ControlPlane, EtcdCluster, NodePool};
 use crate::runtime::backoff::Backoff;
@@ -168,14 +168,9 @@ impl Reconciled for NodePool {
         let ours = watcher::Config::default().labels(names::LABEL_NODE_POOL);
         let secrets =
             Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
-        let (looks, here) = (Arc::clone(&context.looks), namespace.to_owned());
-        let noting = move |event: &watcher::Result<Event<_>>| {
-            if let Ok(event) = event {
-                looks.noticed(&here, event);
-            }
-        };
-        let secrets = watcher(secrets, ours).inspect(noting);
-        controller.owns_stream(secrets.touched_objects())
+        let noting = context.looks.noting(namespace);
+        let touched = watcher(secrets, ours).inspect(noting).touched_objects();
+        controller.owns_stream(touched)
     }
 }
 
@@ -191,23 +186,15 @@ pub async fn run(
     concurrency: u16,
     shutdown: CancellationToken,
 ) {
+    // A thousand pools may be due together: control planes come first.
+    let first = First::default();
+    let early = || Turns::new(concurrency, Rank::Before(first.clone()));
     for namespace in namespaces {
         let (context, shutdown) = (&context, &shutdown);
-        running.spawn(drive::<ControlPlane>(
-            context,
-            namespace,
-            concurrency,
-            shutdown,
-        ));
-        running.spawn(drive::<EtcdCluster>(
-            context,
-            namespace,
-            concurrency,
-            shutdown,
-        ));
-        // A thousand pools may be due together: control planes come first.
-        let fewer = concurrency.div_ceil(2);
-        running.spawn(drive::<NodePool>(context, namespace, fewer, shutdown));
+        running.spawn(drive::<ControlPlane>(context, namespace, early(), shutdown));
+        running.spawn(drive::<EtcdCluster>(context, namespace, early(), shutdown));
+        let late = Turns::new(concurrency.div_ceil(2), Rank::After(first.clone()));
+        running.spawn(drive::<NodePool>(context, namespace, late, shutdown));
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {
@@ -232,7 +219,7 @@ struct Driver<K: Reconciled> {
 fn drive<K: Reconciled>(
     context: &Arc<Context>,
     namespace: &str,
-    concurrency: u16,
+    turns: Turns,
     shutdown: &CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let api = Api::<DeserializeGuard<K>>::namespaced(context.client.clone(), namespace);
@@ -258,7 +245,7 @@ fn drive<K: Reconciled>(
     let driver = Arc::new(Driver::<K> {
         context: Arc::clone(context),
         objects: reader.clone(),
-        turns: Turns::new(concurrency),
+        turns,
         failures: Backoff::default(),
     });
     let running = controller

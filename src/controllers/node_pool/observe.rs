@@ -220,3 +220,60 @@ pub async fn all_token_ids(
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pool(machines: Value) -> NodePool {
+        serde_json::from_value(json!({
+            "apiVersion": "seedbed.dev/v1alpha1", "kind": "NodePool",
+            "metadata": {"name": "p", "namespace": "clusters"},
+            "spec": {"controlPlaneRef": {"name": "prod"}, "machines": machines},
+        }))
+        .unwrap()
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn few_secrets_are_read_by_name_and_many_are_listed() {
+        let open = pool(Value::Null);
+        assert_eq!(few_names(&open, None), None, "nobody knows what is there");
+        let both = set(&["prod-p", "prod-p-tokens"]);
+        assert_eq!(few_names(&open, Some(set(&[]))), Some(both.clone()));
+        // What is left of a list that it had before.
+        let left = few_names(&open, Some(set(&["prod-w-9"]))).unwrap();
+        assert_eq!(left, set(&["prod-p", "prod-p-tokens", "prod-w-9"]));
+        let listed = |count: usize| {
+            let machines = (1..=count).map(|number| json!({"name": format!("w-{number}")}));
+            few_names(&pool(machines.collect()), Some(set(&[])))
+        };
+        assert_eq!(listed(1), Some(set(&["prod-p-tokens", "prod-w-1"])));
+        assert_eq!(listed(MOST_BY_NAME), None);
+    }
+
+    #[test]
+    fn user_data_with_a_stored_token_is_never_overlooked() {
+        let open = pool(Value::Null);
+        let asked = set(&["prod-p", "prod-p-tokens"]);
+        let own = |slots: &Value| {
+            let secret: Secret = serde_json::from_value(json!({
+                "metadata": {"name": "prod-p-tokens"},
+                "data": {names::TOKENS_KEY: k8s_openapi::ByteString(slots.to_string().into())},
+            }))
+            .unwrap();
+            BTreeMap::from([("prod-p-tokens".to_owned(), secret)])
+        };
+        let slot = json!({"token": "abcdef.0123456789abcdef"});
+        assert!(!has_others(&open, &BTreeMap::new(), &asked));
+        assert!(!has_others(&open, &own(&json!({SHARED: slot})), &asked));
+        let more = own(&json!({SHARED: slot, "w-9": slot}));
+        assert!(has_others(&open, &more, &asked));
+        assert!(has_others(&open, &own(&json!("lost")), &asked));
+    }
+}

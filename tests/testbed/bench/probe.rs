@@ -4,8 +4,9 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use seedbed::crd::ControlPlane;
 use tokio::sync::oneshot;
@@ -15,8 +16,6 @@ use super::objects;
 
 /// From one to the next: probing shall not be what keeps the operator busy.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often one is looked at.
-const POLL: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// So many, and one before that opens connections.
@@ -51,18 +50,17 @@ async fn one(client: &Client, name: &str, number: usize) -> Result<Duration> {
     let began = Instant::now();
     api.patch(&name, &PatchParams::apply("bench"), &Patch::Apply(&object))
         .await?;
-    let took = loop {
-        let status = api.get(&name).await?.status.unwrap_or_default();
-        let published = status.conditions.iter().any(|condition| {
-            condition.type_ == "MachineConfigsPublished" && condition.status == "True"
-        });
-        if published {
-            break began.elapsed();
-        }
-        ensure!(began.elapsed() < LIMIT, "{name} is not published");
-        tokio::time::sleep(POLL).await;
-    };
+    let published = await_condition(api.clone(), &name, is_published);
+    let published = tokio::time::timeout(LIMIT, published).await;
+    published.with_context(|| format!("{name} is not published after {LIMIT:?}"))??;
+    let took = began.elapsed();
     api.delete(&name, &DeleteParams::background()).await?;
     tokio::time::sleep(PAUSE.saturating_sub(began.elapsed())).await;
     Ok(took)
+}
+
+fn is_published(object: Option<&ControlPlane>) -> bool {
+    let status = object.and_then(|object| object.status.as_ref());
+    let mut conditions = status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|found| found.type_ == "MachineConfigsPublished" && found.status == "True")
 }
