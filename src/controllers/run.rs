@@ -186,14 +186,15 @@ pub async fn run(
     concurrency: u16,
     shutdown: CancellationToken,
 ) {
-    // A thousand pools may be due together: control planes come first.
+    // A thousand pools may be due together: they take turns of their own, few, and let control
+    // planes go first.
     let first = First::default();
     let early = || Turns::new(concurrency, Rank::Before(first.clone()));
     for namespace in namespaces {
         let (context, shutdown) = (&context, &shutdown);
         running.spawn(drive::<ControlPlane>(context, namespace, early(), shutdown));
         running.spawn(drive::<EtcdCluster>(context, namespace, early(), shutdown));
-        let late = Turns::new(concurrency.div_ceil(2), Rank::After(first.clone()));
+        let late = Turns::new(concurrency.div_ceil(4), Rank::After(first.clone()));
         running.spawn(drive::<NodePool>(context, namespace, late, shutdown));
     }
     while let Some(ended) = running.join_next().await {

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 /// cost seconds of waiting and nothing else; this bounds the open connections.
 const AWAY_AT_ONCE: usize = 128;
 
-/// Longest time for which a turn is put off for others that go first.
+/// Longest time for which a step is put off for others that go first.
 const LONGEST_COURTESY: Duration = Duration::from_millis(100);
 
 /// The turns of one controller.
@@ -41,6 +41,8 @@ pub struct Turn {
     turns: Arc<Semaphore>,
     away: Arc<Semaphore>,
     rank: Rank,
+    // Others were not waited for in vain.
+    patient: bool,
     // None only while away.
     held: Option<Held>,
 }
@@ -59,31 +61,6 @@ impl Drop for Held {
     }
 }
 
-impl Rank {
-    async fn held(&self, turns: &Arc<Semaphore>) -> Held {
-        let permit = permit(turns).await;
-        match self {
-            Self::Before(first) => {
-                first.0.send_modify(|held| *held += 1);
-                Held {
-                    _permit: permit,
-                    first: Some(first.clone()),
-                }
-            }
-            Self::After(First(held)) => {
-                let mut held = held.subscribe();
-                let nobody = held.wait_for(|held| *held == 0);
-                // Too long for courtesy: it is our turn all the same.
-                let _ = tokio::time::timeout(LONGEST_COURTESY, nobody).await;
-                Held {
-                    _permit: permit,
-                    first: None,
-                }
-            }
-        }
-    }
-}
-
 impl Turns {
     /// Work on this many objects at the same time.
     pub fn new(at_once: u16, rank: Rank) -> Self {
@@ -96,12 +73,15 @@ impl Turns {
 
     /// Waits for a turn.
     pub async fn next(&self) -> Turn {
-        Turn {
-            held: Some(self.rank.held(&self.turns).await),
-            rank: self.rank.clone(),
+        let mut turn = Turn {
             turns: Arc::clone(&self.turns),
             away: Arc::clone(&self.away),
-        }
+            rank: self.rank.clone(),
+            patient: true,
+            held: None,
+        };
+        turn.take().await;
+        turn
     }
 }
 
@@ -112,8 +92,37 @@ impl Turn {
         let away = permit(&self.away).await;
         let answer = waiting.await;
         drop(away);
-        self.held = Some(self.rank.held(&self.turns).await);
+        self.take().await;
         answer
+    }
+
+    /// Between two steps: lets those that go first go on. Who has waited too long once, does not
+    /// wait again.
+    pub async fn give_way(&mut self) {
+        let Rank::After(First(held)) = &self.rank else {
+            return;
+        };
+        if self.patient {
+            let mut held = held.subscribe();
+            let nobody = held.wait_for(|held| *held == 0);
+            self.patient = tokio::time::timeout(LONGEST_COURTESY, nobody).await.is_ok();
+        }
+    }
+
+    async fn take(&mut self) {
+        let permit = permit(&self.turns).await;
+        let first = match &self.rank {
+            Rank::Before(first) => Some(first.clone()),
+            Rank::After(_) => None,
+        };
+        if let Some(First(held)) = &first {
+            held.send_modify(|held| *held += 1);
+        }
+        self.held = Some(Held {
+            _permit: permit,
+            first,
+        });
+        self.give_way().await;
     }
 }
 
@@ -176,6 +185,12 @@ mod tests {
         assert_eq!(waited().await, Duration::ZERO);
         let mut held = control_planes.next().await;
         assert_eq!(waited().await, LONGEST_COURTESY);
+        let mut impatient = pools.next().await;
+        assert!(
+            timeout(Duration::from_millis(1), impatient.give_way())
+                .await
+                .is_ok()
+        );
         // Nobody is worked on while its machines are waited for.
         let meanwhile = held.away(async { waited().await });
         assert_eq!(meanwhile.await, Duration::ZERO);

@@ -86,7 +86,7 @@ async fn take_out(
         Err(progress) => return Ok(progress),
     };
     match connect(observed, pool, turn, context).await? {
-        Ok(client) => carry_out(observed, pool, ready, client, context).await,
+        Ok(client) => carry_out(observed, pool, ready, client, turn, context).await,
         Err(text) => Ok(Progress::Awaiting(Reason::AwaitingControlPlane, text)),
     }
 }

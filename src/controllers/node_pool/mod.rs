@@ -91,7 +91,7 @@ async fn look(
             }
             match connected {
                 Err(text) => unreachable_target(ready, text),
-                Ok(client) => carry_out(observed, &pool, ready, client, context).await?,
+                Ok(client) => carry_out(observed, &pool, ready, client, turn, context).await?,
             }
         }
     };
@@ -278,6 +278,7 @@ async fn carry_out(
     pool: &domain::NodePool,
     ready: Ready,
     client: kube::Client,
+    turn: &mut Turn,
     context: &Context,
 ) -> Result<Progress, Error> {
     let Ready {
@@ -298,6 +299,7 @@ async fn carry_out(
     let own = observed.object.uid().unwrap_or_default();
     let in_place = context.worker_configs.get(&own, context.clock.monotonic());
     for _ in 0..MOST_BATCHES {
+        turn.give_way().await;
         let now = context.clock.now();
         let facts = Facts {
             observed,
