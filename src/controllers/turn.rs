@@ -25,9 +25,17 @@ pub struct Turns {
     rank: Rank,
 }
 
-/// How many turns are held of those kinds that go first.
+/// Those kinds that go first.
 #[derive(Clone, Default)]
-pub struct First(Arc<watch::Sender<usize>>);
+pub struct First(Arc<watch::Sender<Going>>);
+
+#[derive(Default)]
+struct Going {
+    /// How many turns of them are held.
+    held: usize,
+    /// They were waited for in vain since there was none.
+    in_vain: bool,
+}
 
 /// Whether a kind goes first, or lets others go first.
 #[derive(Clone)]
@@ -41,8 +49,6 @@ pub struct Turn {
     turns: Arc<Semaphore>,
     away: Arc<Semaphore>,
     rank: Rank,
-    // Others were not waited for in vain.
-    patient: bool,
     // None only while away.
     held: Option<Held>,
 }
@@ -55,8 +61,11 @@ struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(First(held)) = &self.first {
-            held.send_modify(|held| *held = held.saturating_sub(1));
+        if let Some(First(going)) = &self.first {
+            going.send_modify(|going| {
+                going.held = going.held.saturating_sub(1);
+                going.in_vain &= going.held > 0;
+            });
         }
     }
 }
@@ -77,7 +86,6 @@ impl Turns {
             turns: Arc::clone(&self.turns),
             away: Arc::clone(&self.away),
             rank: self.rank.clone(),
-            patient: true,
             held: None,
         };
         turn.take().await;
@@ -96,16 +104,17 @@ impl Turn {
         answer
     }
 
-    /// Between two steps: lets those that go first go on. Who has waited too long once, does not
-    /// wait again.
-    pub async fn give_way(&mut self) {
-        let Rank::After(First(held)) = &self.rank else {
+    /// Between two steps: lets those that go first go on. Those that come to no end are waited for
+    /// once.
+    pub async fn give_way(&self) {
+        let Rank::After(First(going)) = &self.rank else {
             return;
         };
-        if self.patient {
-            let mut held = held.subscribe();
-            let nobody = held.wait_for(|held| *held == 0);
-            self.patient = tokio::time::timeout(LONGEST_COURTESY, nobody).await.is_ok();
+        let mut seen = going.subscribe();
+        let way_is_free = seen.wait_for(|going| going.held == 0 || going.in_vain);
+        let waited = tokio::time::timeout(LONGEST_COURTESY, way_is_free).await;
+        if waited.is_err() {
+            going.send_modify(|going| going.in_vain = going.held > 0);
         }
     }
 
@@ -115,8 +124,8 @@ impl Turn {
             Rank::Before(first) => Some(first.clone()),
             Rank::After(_) => None,
         };
-        if let Some(First(held)) = &first {
-            held.send_modify(|held| *held += 1);
+        if let Some(First(going)) = &first {
+            going.send_modify(|going| going.held += 1);
         }
         self.held = Some(Held {
             _permit: permit,
@@ -185,12 +194,7 @@ mod tests {
         assert_eq!(waited().await, Duration::ZERO);
         let mut held = control_planes.next().await;
         assert_eq!(waited().await, LONGEST_COURTESY);
-        let mut impatient = pools.next().await;
-        assert!(
-            timeout(Duration::from_millis(1), impatient.give_way())
-                .await
-                .is_ok()
-        );
+        assert_eq!(waited().await, Duration::ZERO, "it comes to no end");
         // Nobody is worked on while its machines are waited for.
         let meanwhile = held.away(async { waited().await });
         assert_eq!(meanwhile.await, Duration::ZERO);
@@ -199,6 +203,6 @@ mod tests {
             tokio::time::sleep(short).await;
             drop(held);
         };
-        assert_eq!(tokio::join!(waited(), ends).0, short);
+        assert_eq!(tokio::join!(waited(), ends).0, short, "it has begun anew");
     }
 }

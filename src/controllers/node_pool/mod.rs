@@ -278,7 +278,7 @@ async fn carry_out(
     pool: &domain::NodePool,
     ready: Ready,
     client: kube::Client,
-    turn: &mut Turn,
+    turn: &Turn,
     context: &Context,
 ) -> Result<Progress, Error> {
     let Ready {
