@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::observe::{Observed, observe};
@@ -73,6 +74,20 @@ pub async fn finalize(
         Progress::Live(_) | Progress::Awaiting(..) | Progress::Paused => {}
     }
     tell(&object, Some(&pool), &progress, context).await
+}
+
+/// Takes back what was made for a pool that the API server let go without our finalizer.
+pub async fn take_back(
+    observed: &mut Observed,
+    pool: &domain::NodePool,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Duration, Error> {
+    let mut gone = NodePool::clone(&observed.object);
+    gone.metadata.deletion_timestamp = Some(Time(context.clock.now()));
+    observed.object = Arc::new(gone);
+    take_out(observed, pool, turn, context).await?;
+    Ok(GONE)
 }
 
 async fn take_out(

@@ -95,6 +95,10 @@ async fn look(
             }
         }
     };
+    // The delete that was under way may have come through only now.
+    if object.finalizers().is_empty() && !act::is_still_wanted(&object, context).await? {
+        return finalize::take_back(observed, &pool, turn, context).await;
+    }
     tell(&object, Some(&pool), &progress, context).await
 }
 
