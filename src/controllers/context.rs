@@ -12,6 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::control_plane::InOrder;
 use super::error::Error;
 use super::etcd_cluster::{Expiries, MirrorRecord};
+use super::looks::Looks;
 use super::memories::Memories;
 use super::node_pool::WorkerConfigs;
 use super::pace::Changes;
@@ -55,6 +56,8 @@ pub struct Context {
     pub etcd_machines: Pool<Settled<Expiries>>,
     /// Machine configs of node pools that were in place, by the pool's UID.
     pub worker_configs: Pool<WorkerConfigs>,
+    /// Secrets of node pools as the last look left them.
+    pub looks: Looks,
     /// Targets of node pools.
     pub targets: Targets,
     etcd: Pool<EtcdClients>,
@@ -77,6 +80,7 @@ impl Context {
             control_planes: Pool::default(),
             etcd_machines: Pool::default(),
             worker_configs: Pool::default(),
+            looks: Looks::default(),
             targets: Targets::default(),
             etcd: Pool::default(),
             target: Pool::default(),
@@ -147,6 +151,7 @@ impl Context {
         self.control_planes.forget(uid);
         self.etcd_machines.forget(uid);
         self.worker_configs.forget(uid);
+        self.looks.forget(uid);
         self.targets.forget(uid);
         self.etcd.forget(uid);
         self.target.forget(uid);

@@ -13,6 +13,7 @@ pub mod error;
 pub mod etcd_cluster;
 pub mod fields;
 mod ledger;
+mod looks;
 mod memories;
 pub mod names;
 pub mod node_pool;

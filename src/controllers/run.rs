@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::conditions::{Conditions, READY, RECONCILING, Reason, STALLED};
 use super::context::Context;
 use super::error::{Error, ErrorClass};
-use super::turn::{Turn, Turns};
+use super::turn::{First, Rank, Turn, Turns};
 use super::{control_plane, etcd_cluster, names, node_pool, seen};
 use crate::crd::{ControlPlane, EtcdCluster, NodePool};
 use crate::runtime::backoff::Backoff;
@@ -169,9 +169,8 @@ impl Reconciled for NodePool {
         namespace: &str,
     ) -> Controller<DeserializeGuard<Self>> {
         let ours = watcher::Config::default().labels(names::LABEL_NODE_POOL);
-        let secrets =
-            Api::<PartialObjectMeta<Secret>>::namespaced(context.client.clone(), namespace);
-        controller.owns(secrets, ours)
+        let secrets = seen::secrets(context, namespace, ours, |seen| &seen.node_pools);
+        controller.owns_stream(secrets)
     }
 }
 
@@ -187,23 +186,16 @@ pub async fn run(
     concurrency: u16,
     shutdown: CancellationToken,
 ) {
+    // A thousand pools may be due together: they take turns of their own, few, and let control
+    // planes go first.
+    let first = First::default();
+    let early = || Turns::new(concurrency, Rank::Before(first.clone()));
     for namespace in namespaces {
         let (context, shutdown) = (&context, &shutdown);
-        running.spawn(drive::<ControlPlane>(
-            context,
-            namespace,
-            concurrency,
-            shutdown,
-        ));
-        running.spawn(drive::<EtcdCluster>(
-            context,
-            namespace,
-            concurrency,
-            shutdown,
-        ));
-        // A thousand pools may be due together: control planes come first.
-        let fewer = concurrency.div_ceil(2);
-        running.spawn(drive::<NodePool>(context, namespace, fewer, shutdown));
+        running.spawn(drive::<ControlPlane>(context, namespace, early(), shutdown));
+        running.spawn(drive::<EtcdCluster>(context, namespace, early(), shutdown));
+        let late = Turns::new(concurrency.div_ceil(4), Rank::After(first.clone()));
+        running.spawn(drive::<NodePool>(context, namespace, late, shutdown));
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended {
@@ -219,6 +211,7 @@ pub async fn run(
 /// What one controller needs beside the object.
 struct Driver<K: Reconciled> {
     context: Arc<Context>,
+    objects: reflector::Store<DeserializeGuard<K>>,
     turns: Turns,
     failures: Backoff<reflector::ObjectRef<DeserializeGuard<K>>>,
 }
@@ -227,7 +220,7 @@ struct Driver<K: Reconciled> {
 fn drive<K: Reconciled>(
     context: &Arc<Context>,
     namespace: &str,
-    concurrency: u16,
+    turns: Turns,
     shutdown: &CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let api = Api::<DeserializeGuard<K>>::namespaced(context.client.clone(), namespace);
@@ -252,7 +245,8 @@ fn drive<K: Reconciled>(
     let controller = K::with_owned(controller, context, namespace);
     let driver = Arc::new(Driver::<K> {
         context: Arc::clone(context),
-        turns: Turns::new(concurrency),
+        objects: reader.clone(),
+        turns,
         failures: Backoff::default(),
     });
     let running = controller
@@ -303,12 +297,17 @@ async fn reconcile<K: Reconciled>(
     guarded: Arc<DeserializeGuard<K>>,
     driver: Arc<Driver<K>>,
 ) -> Result<Action, Error> {
+    let context = &driver.context;
+    let mut turn = driver.turns.next().await;
+    // It may have changed, or gone, while others had their turns.
+    let own = reflector::ObjectRef::from_obj(&*guarded);
+    let Some(guarded) = driver.objects.get(&own) else {
+        return Ok(Action::await_change());
+    };
     if guarded.meta().deletion_timestamp.is_some() && !K::UNDOES {
         // Owner references take everything away; nothing outside the seed has to be undone.
         return Ok(Action::await_change());
     }
-    let context = &driver.context;
-    let mut turn = driver.turns.next().await;
     let object = match &guarded.0 {
         Ok(object) => Arc::new(object.clone()),
         Err(invalid) => {
@@ -324,9 +323,7 @@ async fn reconcile<K: Reconciled>(
         .metrics
         .reconciled(K::KIND, context.clock.monotonic().saturating_sub(began));
     let wait = result.unwrap_or(Err(Error::Deadline(DEADLINE)))?;
-    driver
-        .failures
-        .reset(&reflector::ObjectRef::from_obj(&*guarded));
+    driver.failures.reset(&own);
     Ok(Action::requeue(wait))
 }
 

@@ -123,6 +123,8 @@ pub struct Watches {
     pub stacked: Seen,
     /// The one of EtcdClusters on machines of their own: all their Secrets.
     pub etcd_clusters: Seen,
+    /// The one of NodePools: all their Secrets.
+    pub node_pools: Seen,
 }
 
 impl Default for Watches {
@@ -131,6 +133,7 @@ impl Default for Watches {
             control_planes: Seen::new(names::LABEL_CONTROL_PLANE),
             stacked: Seen::new(names::LABEL_CONTROL_PLANE),
             etcd_clusters: Seen::new(names::LABEL_ETCD_CLUSTER),
+            node_pools: Seen::new(names::LABEL_NODE_POOL),
         }
     }
 }

@@ -1,35 +1,54 @@
-//! What is kept of targets from one look to the next, so that the pools of one control plane ask its
-//! API server once what all of them want to know.
+//! What is kept of targets from one look to the next, so that the pools of one control plane ask
+//! once what all of them want to know.
 //!
-//! A connection; that the API server was ready a moment ago; the requests that waited for an answer
-//! then. Tokens and Nodes are read live, and an answer counts only for a request that is as it was
-//! read: what is older is a conflict.
+//! The control plane and the certificate of its CA, as the seed had them a moment ago. A connection;
+//! that the API server was ready a moment ago, and our rights in place; the requests that waited for
+//! an answer then, and which pools had Nodes. Tokens and Nodes themselves are read live, and an
+//! answer counts only for a request that is as it was read: what is older is a conflict.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kube::Client;
+use kube::{Client, ResourceExt};
 
+use crate::crd::ControlPlane;
 use crate::tokens::request::Request;
 
 /// An API server that was ready is not asked again for this time, unless a call fails.
 const READY_PERIOD: Duration = Duration::from_secs(5);
-/// Requests that were read are those of every pool for this time.
-const REQUESTS_PERIOD: Duration = Duration::from_secs(1);
+/// What was read is what every pool would read for this time.
+const READ_PERIOD: Duration = Duration::from_secs(1);
+/// Our rights in the target that were in place are looked at again after this time.
+const RIGHTS_PERIOD: Duration = Duration::from_secs(300);
 /// A client is made anew after this time: its certificate is valid for twice as long.
 const CLIENT_PERIOD: Duration = Duration::from_secs(12 * 3600);
 
 /// Targets by the UID of their ControlPlane; times are those of the monotonic clock.
 #[derive(Default)]
-pub struct Targets(Mutex<HashMap<String, Kept>>);
+pub struct Targets {
+    kept: Mutex<HashMap<String, Kept>>,
+    clusters: Mutex<Clusters>,
+}
+
+/// By namespace and name, with when it was read.
+type Clusters = HashMap<(String, String), (Arc<Cluster>, Duration)>;
+
+/// A control plane, with the certificate of its CA. No key.
+pub struct Cluster {
+    pub control_plane: ControlPlane,
+    pub ca_pem: String,
+}
 
 struct Kept {
     client: Client,
     made: Duration,
     ready: Option<Duration>,
+    rights: Option<Duration>,
     requests: Option<(Arc<Vec<Request>>, Duration)>,
     answered: Option<Duration>,
+    populated: Option<(BTreeSet<String>, Duration)>,
+    labelled: Option<Duration>,
 }
 
 impl Targets {
@@ -48,8 +67,11 @@ impl Targets {
             client: client.clone(),
             made: now,
             ready: Some(now),
+            rights: None,
             requests: None,
             answered: None,
+            populated: None,
+            labelled: None,
         };
         self.lock().insert(uid.to_owned(), kept);
     }
@@ -66,6 +88,7 @@ impl Targets {
         if let Some(kept) = self.lock().get_mut(uid) {
             kept.ready = None;
             kept.requests = None;
+            kept.populated = None;
         }
     }
 
@@ -78,7 +101,7 @@ impl Targets {
     pub fn requests(&self, uid: &str, now: Duration) -> Option<Arc<Vec<Request>>> {
         let kept = self.lock();
         let (requests, read) = kept.get(uid)?.requests.as_ref()?;
-        (now.saturating_sub(*read) < REQUESTS_PERIOD).then(|| Arc::clone(requests))
+        (now.saturating_sub(*read) < READ_PERIOD).then(|| Arc::clone(requests))
     }
 
     /// Keeps the requests that were asked for at `asked`, unless one was answered meanwhile.
@@ -98,14 +121,73 @@ impl Targets {
         }
     }
 
+    /// Whether our rights in the target were in place lately.
+    pub fn has_rights(&self, uid: &str, now: Duration) -> bool {
+        let kept = self.lock();
+        let seen = kept.get(uid).and_then(|kept| kept.rights);
+        seen.is_some_and(|seen| now.saturating_sub(seen) < RIGHTS_PERIOD)
+    }
+
+    /// Our rights are in place.
+    pub fn keep_rights(&self, uid: &str, now: Duration) {
+        if let Some(kept) = self.lock().get_mut(uid) {
+            kept.rights = Some(now);
+        }
+    }
+
+    /// Whether Nodes carried the label of this pool a moment ago; `None` when that is not known.
+    pub fn is_populated(&self, uid: &str, pool: &str, now: Duration) -> Option<bool> {
+        let kept = self.lock();
+        let (pools, read) = kept.get(uid)?.populated.as_ref()?;
+        (now.saturating_sub(*read) < READ_PERIOD).then(|| pools.contains(pool))
+    }
+
+    /// Keeps the pools of which there were Nodes when that was asked for at `asked`, unless one was
+    /// labelled meanwhile.
+    pub fn keep_populated(&self, uid: &str, pools: BTreeSet<String>, asked: Duration) {
+        if let Some(kept) = self.lock().get_mut(uid)
+            && kept.labelled.is_none_or(|labelled| labelled < asked)
+        {
+            kept.populated = Some((pools, asked));
+        }
+    }
+
+    /// A Node was labelled.
+    pub fn labelled(&self, uid: &str, now: Duration) {
+        if let Some(kept) = self.lock().get_mut(uid) {
+            kept.populated = None;
+            kept.labelled = Some(now);
+        }
+    }
+
+    /// The control plane as it was a moment ago.
+    pub fn cluster(&self, namespace: &str, name: &str, now: Duration) -> Option<Arc<Cluster>> {
+        let clusters = self.clusters();
+        let (cluster, read) = clusters.get(&(namespace.to_owned(), name.to_owned()))?;
+        (now.saturating_sub(*read) < READ_PERIOD).then(|| Arc::clone(cluster))
+    }
+
+    /// Keeps a control plane that was asked for at `asked`.
+    pub fn keep_cluster(&self, namespace: &str, cluster: Arc<Cluster>, asked: Duration) {
+        let mut clusters = self.clusters();
+        clusters.retain(|_, (_, read)| asked.saturating_sub(*read) < READ_PERIOD);
+        let key = (namespace.to_owned(), cluster.control_plane.name_any());
+        clusters.insert(key, (cluster, asked));
+    }
+
+    fn clusters(&self) -> MutexGuard<'_, Clusters> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use kube::client::Body;
+    use serde_json::json;
 
     use super::*;
 
@@ -143,7 +225,49 @@ mod tests {
         assert!(!known(22_100));
         targets.keep_requests("uid", &read, seconds(23));
         assert!(known(23_100));
+
+        let populated = |now| targets.is_populated("uid", "a", Duration::from_millis(now));
+        assert_eq!(populated(30_000), None);
+        let pools = BTreeSet::from(["b".to_owned()]);
+        targets.keep_populated("uid", pools.clone(), seconds(30));
+        assert_eq!((populated(30_900), populated(31_000)), (Some(false), None));
+        targets.keep_populated("uid", pools.clone(), seconds(31));
+        // What was asked for before a Node was labelled may not know of it.
+        targets.labelled("uid", seconds(31));
+        assert_eq!(populated(31_100), None);
+        targets.keep_populated("uid", pools, seconds(31));
+        assert_eq!(populated(31_100), None);
+
+        let rights = |now| targets.has_rights("uid", seconds(now));
+        assert!(!rights(40));
+        targets.keep_rights("uid", seconds(40));
+        assert!(rights(339) && !rights(340));
         targets.forget("uid");
-        assert!(!known(23_100));
+        assert!(!known(23_100) && !rights(41));
+    }
+
+    #[test]
+    fn a_control_plane_is_read_again_after_a_moment() {
+        let read = |name: &str| {
+            let object = json!({
+                "apiVersion": "seedbed.dev/v1alpha1", "kind": "ControlPlane",
+                "metadata": {"name": name},
+                "spec": {"version": "v1.37.1", "replicas": 1, "machines": []},
+            });
+            Arc::new(Cluster {
+                control_plane: serde_json::from_value(object).unwrap(),
+                ca_pem: String::new(),
+            })
+        };
+        let targets = Targets::default();
+        let known = |namespace, name, now| {
+            let now = Duration::from_millis(now);
+            targets.cluster(namespace, name, now).is_some()
+        };
+        targets.keep_cluster("here", read("prod"), seconds(10));
+        assert!(known("here", "prod", 10_900) && !known("here", "prod", 11_000));
+        assert!(!known("there", "prod", 10_100) && !known("here", "other", 10_100));
+        targets.keep_cluster("here", read("other"), seconds(20));
+        assert!(!known("here", "prod", 10_100), "it is not kept for ever");
     }
 }

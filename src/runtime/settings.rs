@@ -40,7 +40,7 @@ pub struct Settings {
     )]
     pub log_filter: String,
 
-    /// Objects of one kind that are reconciled at the same time, 1 to 64; of node pools half as many.
+    /// Objects of one kind that are reconciled at the same time, 1 to 64; of node pools a quarter as many.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
 

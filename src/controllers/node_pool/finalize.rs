@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::observe::{Observed, observe};
 use super::status::Progress;
-use super::{act, carry_out, connect, ready_to_act, resolved, tell};
+use super::{act, carry_out, ready_to_act, resolved, target, tell};
 use crate::controllers::conditions::Reason;
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
@@ -75,6 +76,20 @@ pub async fn finalize(
     tell(&object, Some(&pool), &progress, context).await
 }
 
+/// Takes back what was made for a pool that the API server let go without our finalizer.
+pub async fn take_back(
+    observed: &mut Observed,
+    pool: &domain::NodePool,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Duration, Error> {
+    let mut gone = NodePool::clone(&observed.object);
+    gone.metadata.deletion_timestamp = Some(Time(context.clock.now()));
+    observed.object = Arc::new(gone);
+    take_out(observed, pool, turn, context).await?;
+    Ok(GONE)
+}
+
 async fn take_out(
     observed: &mut Observed,
     pool: &domain::NodePool,
@@ -85,8 +100,8 @@ async fn take_out(
         Ok(ready) => ready,
         Err(progress) => return Ok(progress),
     };
-    match connect(observed, pool, &ready.ca, turn, context).await? {
-        Ok(client) => carry_out(observed, pool, ready, client, context).await,
+    match target::connect(observed, pool, turn, context).await? {
+        Ok(client) => carry_out(observed, pool, ready, client, turn, context).await,
         Err(text) => Ok(Progress::Awaiting(Reason::AwaitingControlPlane, text)),
     }
 }

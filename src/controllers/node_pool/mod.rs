@@ -38,9 +38,7 @@ use crate::crd::NodePool;
 use crate::domain;
 use crate::kube_ext::apply::CallError;
 use crate::kube_ext::owner::{controller_reference, is_of_predecessor};
-use crate::pki::secret_names;
-use crate::pki::state::ca as read_ca;
-use crate::pki::{Ca, KeyPair};
+use crate::pki::{Ca, secret_names};
 use crate::tokens::{SHARED, Stored};
 
 /// Batches in one reconcile: store, make, publish, answer, revoke, forget, and some to spare.
@@ -58,29 +56,50 @@ pub async fn reconcile(
     if object.spec.paused == Some(true) {
         return tell(&object, None, &Progress::Paused, context).await;
     }
+    let (seen, now) = (&context.watches.node_pools, context.clock.monotonic());
+    if let Some(rest) = context.looks.rest(&object, seen, now) {
+        return Ok(rest);
+    }
+    context.looks.begins(&object);
     let mut observed = observe::observe(Arc::clone(&object), context).await?;
-    let pool = match resolved(&mut observed) {
+    let wait = look(&mut observed, turn, context).await?;
+    let due = context.clock.monotonic() + wait;
+    context.looks.ended(&object, &observed.secrets, due);
+    Ok(wait)
+}
+
+async fn look(
+    observed: &mut Observed,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Duration, Error> {
+    let object = Arc::clone(&observed.object);
+    let pool = match resolved(observed) {
         Ok(pool) => pool,
         Err(problems) => {
             return tell(&object, None, &Progress::Stalled(problems), context).await;
         }
     };
-    let progress = match ready_to_act(&observed, &pool, context).await? {
+    let progress = match ready_to_act(observed, &pool, context).await? {
         Err(progress) => progress,
         Ok(ready) => {
             let first = object.finalizers().is_empty();
             act::set_finalizer(&object, true, context).await?;
-            let connected = connect(&observed, &pool, &ready.ca, turn, context).await?;
+            let connected = target::connect(observed, &pool, turn, context).await?;
             // What is made for a pool that is gone would be left behind.
             if first && !act::is_still_wanted(&object, context).await? {
                 return Ok(finalize::GONE);
             }
             match connected {
                 Err(text) => unreachable_target(ready, text),
-                Ok(client) => carry_out(&mut observed, &pool, ready, client, context).await?,
+                Ok(client) => carry_out(observed, &pool, ready, client, turn, context).await?,
             }
         }
     };
+    // The delete that was under way may have come through only now.
+    if object.finalizers().is_empty() && !act::is_still_wanted(&object, context).await? {
+        return finalize::take_back(observed, &pool, turn, context).await;
+    }
     tell(&object, Some(&pool), &progress, context).await
 }
 
@@ -94,7 +113,8 @@ fn resolved(observed: &mut Observed) -> Result<domain::NodePool, Vec<Problem>> {
 
 /// What a pool acts with.
 struct Ready {
-    ca: KeyPair,
+    /// Certificate of the cluster CA.
+    ca_pem: String,
     stored: Stored,
     /// Slots whose Secret belongs to somebody else. Some slot has a token.
     claimed: BTreeMap<String, Problem>,
@@ -139,16 +159,16 @@ async fn ready_to_act(
     if !claimed.is_empty() && tokens.0.is_empty() {
         return Ok(Err(Progress::Stalled(claimed.into_values().collect())));
     }
-    let secret = secret_names::ca(name, Ca::Cluster);
-    let Some(data) = &observed.ca else {
+    let Some(ca_pem) = &observed.ca_pem else {
+        let secret = secret_names::ca(name, Ca::Cluster);
         let text = format!(
             "ControlPlane {} to make its CA (Secret {secret})",
             show(name)
         );
         return Ok(Err(Progress::Awaiting(Reason::AwaitingControlPlane, text)));
     };
-    let ca = match read_ca(&secret, data) {
-        Ok(ca) => ca,
+    let ca_pem = match ca_pem {
+        Ok(ca_pem) => ca_pem.clone(),
         Err(error) => {
             let path = "spec.controlPlaneRef.name";
             let problem = problem(path, ProblemReason::MissingInput, error.to_string());
@@ -156,7 +176,7 @@ async fn ready_to_act(
         }
     };
     Ok(Ok(Ready {
-        ca,
+        ca_pem,
         stored: tokens,
         claimed,
     }))
@@ -224,48 +244,17 @@ fn problem(path: &str, reason: ProblemReason, message: String) -> Problem {
     }
 }
 
-/// A client of the target with our rights in place there. The inner error is for people.
-async fn connect(
-    observed: &Observed,
-    pool: &domain::NodePool,
-    ca: &KeyPair,
-    turn: &mut Turn,
-    context: &Context,
-) -> Result<Result<kube::Client, String>, Error> {
-    let control_plane = observed.control_plane.as_ref();
-    let uid = control_plane.and_then(ResourceExt::uid).unwrap_or_default();
-    // Only who has to find an API server first lets others go before: else all pools would be half
-    // done before one is.
-    let client = match target::known(&uid, context).await {
-        Some(client) => client,
-        None => {
-            let reaching = target::reach(&uid, &pool.cluster, ca, context);
-            match turn.away(reaching).await? {
-                Ok(client) => client,
-                Err(why) => {
-                    let name = show(&pool.cluster.name);
-                    return Ok(Err(format!("an API server of ControlPlane {name}: {why}")));
-                }
-            }
-        }
-    };
-    let own = observed.object.uid().unwrap_or_default();
-    match target::ensure_rights(&own, &client, context).await {
-        Ok(()) => Ok(Ok(client)),
-        Err(why) => Ok(Err(format!("the rights of machines in the target: {why}"))),
-    }
-}
-
 /// Plans and acts until nothing is left to write, then sees to the Nodes.
 async fn carry_out(
     observed: &mut Observed,
     pool: &domain::NodePool,
     ready: Ready,
     client: kube::Client,
+    turn: &Turn,
     context: &Context,
 ) -> Result<Progress, Error> {
     let Ready {
-        ca,
+        ca_pem,
         mut stored,
         mut claimed,
     } = ready;
@@ -282,12 +271,13 @@ async fn carry_out(
     let own = observed.object.uid().unwrap_or_default();
     let in_place = context.worker_configs.get(&own, context.clock.monotonic());
     for _ in 0..MOST_BATCHES {
+        turn.give_way().await;
         let now = context.clock.now();
         let facts = Facts {
             observed,
             pool,
             owner: &owner,
-            ca_pem: &ca.certificate_pem,
+            ca_pem: &ca_pem,
             stored: &stored,
             target: &target,
             claimed: &claimed,

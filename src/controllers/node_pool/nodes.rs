@@ -29,7 +29,7 @@ pub async fn see_to(
     context: &Context,
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    mark(facts, members, settled, &mut outcome).await;
+    mark(facts, members, settled, &mut outcome, context).await;
     let client = &facts.target.client;
     for (name, node) in &members.joined {
         if target::drain_started(node).is_some()
@@ -67,7 +67,13 @@ pub async fn see_to(
 }
 
 /// Labels and taints go through the API: a kubelet may not give itself most of them.
-async fn mark(facts: &Facts<'_>, members: &Members<'_>, settled: &Settled, outcome: &mut Outcome) {
+async fn mark(
+    facts: &Facts<'_>,
+    members: &Members<'_>,
+    settled: &Settled,
+    outcome: &mut Outcome,
+    context: &Context,
+) {
     let mut marks = Vec::new();
     let mut seen = Vec::new();
     // Those that leave are labelled as well: the label is how they are found again.
@@ -82,6 +88,10 @@ async fn mark(facts: &Facts<'_>, members: &Members<'_>, settled: &Settled, outco
         seen.push(NodeView::from((*node).clone()));
     }
     let applied = target::mark_nodes(&facts.target.client, &marks, &seen).await;
+    if !applied.in_place || applied.written > 0 {
+        let now = context.clock.monotonic();
+        context.targets.labelled(&facts.target.uid, now);
+    }
     let problems = applied.problems.into_iter();
     let texts = problems.map(|problem| format!("{}: {}", problem.object, problem.message));
     outcome.problems.extend(texts);

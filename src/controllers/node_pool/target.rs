@@ -13,7 +13,9 @@ use tokio::net::TcpStream;
 use super::observe::{self, Observed};
 use crate::controllers::context::Context;
 use crate::controllers::error::Error;
+use crate::controllers::fields::show;
 use crate::controllers::names;
+use crate::controllers::turn::Turn;
 use crate::domain::{ControlPlane, NodePool, Workers};
 use crate::kube_ext::apply::{CallError, within};
 use crate::pki::KeyPair;
@@ -26,8 +28,6 @@ use crate::tokens::{NODE_POOL_GROUP, Stored};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Nodes that are read at the same time.
 const CALLS_AT_ONCE: usize = 8;
-/// Our rights in the target that were in place are looked at again after this time.
-const OBJECTS_PERIOD: Duration = Duration::from_secs(300);
 
 /// The target, read live in this reconcile.
 pub struct Target {
@@ -47,7 +47,7 @@ pub struct Target {
 }
 
 /// The client that was used last, if its API server is still ready.
-pub async fn known(uid: &str, context: &Context) -> Option<Client> {
+async fn known(uid: &str, context: &Context) -> Option<Client> {
     let now = context.clock.monotonic();
     let (client, ready) = context.targets.client(uid, now)?;
     if ready {
@@ -62,7 +62,7 @@ pub async fn known(uid: &str, context: &Context) -> Option<Client> {
 }
 
 /// A client of the first API server that is ready. The inner error is for people.
-pub async fn reach(
+async fn reach(
     uid: &str,
     control_plane: &ControlPlane,
     ca: &KeyPair,
@@ -96,18 +96,50 @@ pub async fn reach(
     Ok(Err(why))
 }
 
+/// A client of the target with our rights in place there. The inner error is for people.
+pub async fn connect(
+    observed: &Observed,
+    pool: &NodePool,
+    turn: &mut Turn,
+    context: &Context,
+) -> Result<Result<Client, String>, Error> {
+    let control_plane = observed.control_plane.as_ref();
+    let uid = control_plane
+        .and_then(kube::ResourceExt::uid)
+        .unwrap_or_default();
+    // Only who has to find an API server first lets others go before: else all pools would be half
+    // done before one is.
+    let client = match known(&uid, context).await {
+        Some(client) => client,
+        None => {
+            let name = show(&pool.cluster.name);
+            let Some(Ok(ca)) = observe::cluster_ca(&observed.object, context).await? else {
+                return Ok(Err(format!("the CA of ControlPlane {name}")));
+            };
+            let reaching = reach(&uid, &pool.cluster, &ca, context);
+            match turn.away(reaching).await? {
+                Ok(client) => client,
+                Err(why) => {
+                    return Ok(Err(format!("an API server of ControlPlane {name}: {why}")));
+                }
+            }
+        }
+    };
+    match ensure_rights(&uid, &client, context).await {
+        Ok(()) => Ok(Ok(client)),
+        Err(why) => Ok(Err(format!("the rights of machines in the target: {why}"))),
+    }
+}
+
 /// Puts the rights of machines that join in place; whether they are.
-pub async fn ensure_rights(uid: &str, client: &Client, context: &Context) -> Result<(), String> {
+async fn ensure_rights(uid: &str, client: &Client, context: &Context) -> Result<(), String> {
     let now = context.clock.monotonic();
-    if context
-        .in_place
-        .is_recent(uid, "node pool", now, OBJECTS_PERIOD)
-    {
+    if context.targets.has_rights(uid, now) {
         return Ok(());
     }
     let applied = target::apply(client, &target::node_pool_objects()).await;
     if applied.in_place {
-        context.in_place.note(uid, "node pool", now);
+        context.targets.keep_rights(uid, now);
         return Ok(());
     }
     let problems = applied.problems.iter();
@@ -154,12 +186,15 @@ pub async fn look(
         taken: BTreeSet::new(),
     };
     let seen = async {
-        target.live = live(&target.client, pool, stored).await?;
-        target.nodes = nodes(&target.client, pool, observed, &target.requests, stored).await?;
-        Ok(())
+        let nodes = nodes(&target, pool, observed, stored, context);
+        futures::try_join!(live(&target.client, pool, stored), nodes)
     };
-    if let Err(error) = seen.await {
-        return Ok(Err(error));
+    match seen.await {
+        Ok((live, nodes)) => {
+            target.live = live;
+            target.nodes = nodes;
+        }
+        Err(error) => return Ok(Err(error)),
     }
     let strangers = |request: &&Request| {
         let ours = request.token_id().and_then(|id| stored.slot_of(id));
@@ -226,27 +261,50 @@ fn asked_names(requests: &[Request], stored: &Stored) -> BTreeSet<String> {
         .collect()
 }
 
-/// The Nodes with the pool's label, and by name those that may not have it yet.
-async fn nodes(
-    client: &Client,
+/// Whether Nodes carry the pool's label; of a pool that had some a moment ago it is not asked.
+async fn has_nodes(
+    target: &Target,
     pool: &NodePool,
     observed: &Observed,
-    requests: &[Request],
+    context: &Context,
+) -> Result<bool, CallError> {
+    let status = observed.object.status.as_ref();
+    if status.and_then(|status| status.joined_replicas) > Some(0) {
+        return Ok(true);
+    }
+    let now = context.clock.monotonic();
+    if let Some(populated) = context.targets.is_populated(&target.uid, &pool.name, now) {
+        return Ok(populated);
+    }
+    let api: Api<Node> = Api::all(target.client.clone());
+    let of_pools = ListParams::default().labels(names::LABEL_NODE_POOL);
+    let list = within(CALL_DEADLINE, api.list_metadata(&of_pools)).await?;
+    let pools = list.items.iter();
+    let pools = pools.filter_map(|node| node.labels().get(names::LABEL_NODE_POOL).cloned());
+    let pools: BTreeSet<String> = pools.collect();
+    let populated = pools.contains(&pool.name);
+    context.targets.keep_populated(&target.uid, pools, now);
+    Ok(populated)
+}
+
+/// The Nodes with the pool's label, and by name those that may not have it yet.
+async fn nodes(
+    target: &Target,
+    pool: &NodePool,
+    observed: &Observed,
     stored: &Stored,
+    context: &Context,
 ) -> Result<BTreeMap<String, Node>, CallError> {
-    let api: Api<Node> = Api::all(client.clone());
-    let ours = format!("{}={}", names::LABEL_NODE_POOL, pool.name);
-    let labelled = within(
-        CALL_DEADLINE,
-        api.list(&ListParams::default().labels(&ours)),
-    )
-    .await?;
-    let mut nodes: BTreeMap<String, Node> = labelled
-        .items
-        .into_iter()
-        .map(|node| (node.name_any(), node))
-        .collect();
-    let mut others = asked_names(requests, stored);
+    let api: Api<Node> = Api::all(target.client.clone());
+    let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+    if has_nodes(target, pool, observed, context).await? {
+        let ours = format!("{}={}", names::LABEL_NODE_POOL, pool.name);
+        let ours = ListParams::default().labels(&ours);
+        let labelled = within(CALL_DEADLINE, api.list(&ours)).await?;
+        let labelled = labelled.items.into_iter();
+        nodes.extend(labelled.map(|node| (node.name_any(), node)));
+    }
+    let mut others = asked_names(&target.requests, stored);
     if let Workers::Listed(workers) = &pool.workers {
         let names = workers.iter().filter_map(|worker| worker.name.as_ref());
         others.extend(names.map(ToString::to_string));

@@ -5,9 +5,10 @@
 //! measures from outside only: `/proc`, the operator's `/metrics`, the seed's `/metrics`.
 //!
 //! `bring_up` compares with the real kubeadm, `publish` measures latency and scale, `idle` what a
-//! settled operator costs, `tokens` node pools, `footprint` the binary and the PKI, `planner` a
-//! decision about etcd's members, `etcd_scale` many etcd clusters. `operator` and `seed` read the figures of the two sides, `target`
-//! asks a control plane whether it is complete, `report` prints.
+//! settled operator costs, `tokens` node pools (`probe`: control planes meanwhile), `footprint` the
+//! binary and the PKI, `planner` a decision about etcd's members, `etcd_scale` many etcd clusters.
+//! `operator` and `seed` read the figures of the two sides, `target` asks a control plane whether it
+//! is complete, `report` prints.
 //! A new benchmark is a [`Benchmark`] and a file.
 
 mod bring_up;
@@ -18,6 +19,7 @@ mod idle;
 mod objects;
 mod operator;
 mod planner;
+mod probe;
 mod publish;
 mod report;
 mod seed;

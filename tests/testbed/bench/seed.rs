@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kube::Client;
 
 use super::super::network::SWITCH;
 use super::super::stage::Stage;
-use super::super::{netns, progress};
+use super::super::{netns, process, progress};
 
 /// Runs async `work` with an admin's client of the seed, inside its network namespace.
 pub fn with_client<T: Send, F: Future<Output = Result<T>>>(
@@ -24,14 +25,14 @@ pub fn with_client<T: Send, F: Future<Output = Result<T>>>(
     })
 }
 
-/// Writes that the seed's API server has carried out since it started, by resource, whoever asked
-/// for them; without Leases, which every running controller renews.
-pub async fn writes(client: &Client) -> Result<BTreeMap<String, u64>> {
+/// Requests that the seed's API server has answered since it started, by verb and resource,
+/// whoever asked; watches and Leases, which every running controller renews, apart.
+pub async fn requests(client: &Client) -> Result<BTreeMap<String, u64>> {
     let text = client
         .request_text(http::Request::get("/metrics").body(Vec::new())?)
         .await
         .context("the seed's /metrics")?;
-    let mut writes = BTreeMap::new();
+    let mut requests = BTreeMap::new();
     for line in text.lines() {
         let Some(line) = line.strip_prefix("apiserver_request_total{") else {
             continue;
@@ -44,23 +45,46 @@ pub async fn writes(client: &Client) -> Result<BTreeMap<String, u64>> {
                 .find_map(|label| label.strip_prefix(start.as_str()));
             value.unwrap_or_default().trim_end_matches('"').to_owned()
         };
-        let reads = ["GET", "LIST", "WATCH", "CONNECT"].contains(&label("verb").as_str());
-        // Questions about rights are posted, yet change nothing.
-        let review = label("resource").ends_with("reviews");
-        if !reads && !review && label("resource") != "leases" {
+        let (verb, resource) = (label("verb"), label("resource"));
+        if !["WATCH", "CONNECT"].contains(&verb.as_str()) && resource != "leases" {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "a counter"
             )]
             let count = count.trim().parse::<f64>()? as u64;
-            *writes.entry(label("resource")).or_insert(0) += count;
+            let subresource = label("subresource");
+            let of = format!("{verb} {resource}/{subresource}");
+            *requests
+                .entry(of.trim_end_matches('/').to_owned())
+                .or_insert(0) += count;
         }
     }
+    Ok(requests)
+}
+
+/// Those of them that write.
+pub async fn writes(client: &Client) -> Result<BTreeMap<String, u64>> {
+    let mut writes = requests(client).await?;
+    writes.retain(|of, _| {
+        let reads = of.starts_with("GET ") || of.starts_with("LIST ");
+        // Questions about rights are posted, yet change nothing.
+        !reads && !of.ends_with("reviews")
+    });
     Ok(writes)
 }
 
-/// The writes between two counts.
+/// CPU time of its API server, etcd and controller manager since they started, by name.
+pub fn cpu(stage: &Stage) -> Result<BTreeMap<String, Duration>> {
+    let parts = ["kube-apiserver", "etcd", "kube-controller-manager"];
+    let running = process::recorded(&stage.state)?.into_iter();
+    running
+        .filter(|found| found.running && parts.contains(&found.name.as_str()))
+        .map(|found| Ok((found.name, super::operator::cpu(found.pid)?)))
+        .collect()
+}
+
+/// What was asked between two counts.
 pub fn since(
     before: &BTreeMap<String, u64>,
     after: &BTreeMap<String, u64>,

@@ -194,7 +194,7 @@ mod tests {
         let observed = Observed {
             object: Arc::new(serde_json::from_value(pool).unwrap()),
             control_plane: serde_json::from_value(control_plane).unwrap(),
-            ca: None,
+            ca_pem: None,
             secrets: world["secrets"]
                 .as_object()
                 .unwrap()
