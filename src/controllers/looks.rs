@@ -36,7 +36,7 @@ impl Looks {
         let same = ended.generation == pool.metadata.generation
             && ended.annotations == *pool.annotations()
             && seen
-                .map(|(name, secret)| (name, secret.version))
+                .map(|(name, secret)| (name.to_string(), secret.version))
                 .eq(ended.secrets.clone());
         same.then_some(rest)
     }

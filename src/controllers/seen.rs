@@ -24,14 +24,15 @@ pub struct Seen {
     namespaces: Mutex<HashMap<String, Namespace>>,
 }
 
+/// There are a dozen Secrets to a control plane, so that names are shared and what is rare is boxed.
 #[derive(Default)]
 struct Namespace {
     /// All there is has been listed.
     complete: bool,
     /// The object that each Secret belongs to.
-    owners: HashMap<String, String>,
+    owners: HashMap<Arc<str>, Arc<str>>,
     /// The Secrets of each object.
-    secrets: HashMap<String, BTreeMap<String, SeenSecret>>,
+    secrets: HashMap<Arc<str>, BTreeMap<Arc<str>, SeenSecret>>,
 }
 
 /// A Secret, without its data.
@@ -39,7 +40,7 @@ struct Namespace {
 pub struct SeenSecret {
     pub version: Version,
     /// The machine whose config this is, and what is said about it.
-    pub mark: Option<(String, Mark)>,
+    pub mark: Option<Box<(String, Mark)>>,
 }
 
 /// UID and resource version.
@@ -60,7 +61,7 @@ impl Seen {
     }
 
     /// The Secrets of an object by name; `None` before all have been listed, as after a lost watch.
-    pub fn of(&self, namespace: &str, owner: &str) -> Option<BTreeMap<String, SeenSecret>> {
+    pub fn of(&self, namespace: &str, owner: &str) -> Option<BTreeMap<Arc<str>, SeenSecret>> {
         let namespaces = self.lock();
         let namespace = namespaces.get(namespace).filter(|found| found.complete)?;
         Some(namespace.secrets.get(owner).cloned().unwrap_or_default())
@@ -92,14 +93,16 @@ impl Seen {
 
 impl Namespace {
     fn insert(&mut self, owner: &str, secret: &PartialObjectMeta<Secret>) {
-        let name = secret.name_any();
         let seen = SeenSecret {
             version: version(secret),
-            mark: marked(owner, secret),
+            mark: marked(owner, secret).map(Box::new),
         };
-        let secrets = self.secrets.entry(owner.to_owned()).or_default();
-        secrets.insert(name.clone(), seen);
-        self.owners.insert(name, owner.to_owned());
+        let name: Arc<str> = secret.name_any().into();
+        let known = self.secrets.get_key_value(owner);
+        let owner: Arc<str> = known.map_or_else(|| owner.into(), |(owner, _)| Arc::clone(owner));
+        let secrets = self.secrets.entry(Arc::clone(&owner)).or_default();
+        secrets.insert(Arc::clone(&name), seen);
+        self.owners.insert(name, owner);
     }
 
     fn remove(&mut self, secret: &str) {
@@ -174,7 +177,7 @@ mod tests {
         let version = |secret: SeenSecret| secret.version.1.unwrap_or_default();
         Some(
             secrets
-                .map(|(name, secret)| (name, version(secret)))
+                .map(|(name, secret)| (name.to_string(), version(secret)))
                 .collect(),
         )
     }

@@ -9,6 +9,7 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use sha2::{Digest as _, Sha256};
 
 use super::contents::digest;
 use super::context::{Context, Pool};
@@ -59,10 +60,11 @@ impl<T> Settled<T> {
         context: &Context,
     ) -> Result<bool, Error> {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        let is_same = |secrets| Versions::new(object, etcd, secrets, contents) == self.versions;
+        let is_same = |secrets| all(object, etcd, &secrets, contents) == self.versions.all;
         if let Some(seen) = seen.of(&namespace, &name) {
             let seen = seen.into_iter();
-            let seen = seen.map(|(name, secret)| (name, secret.version)).collect();
+            let seen = seen.map(|(name, secret)| (name.to_string(), secret.version));
+            let seen = seen.collect();
             if is_same(self.with_others(seen, object, context).await?) {
                 return Ok(true);
             }
@@ -85,8 +87,7 @@ impl<T> Settled<T> {
         context: &Context,
     ) -> Result<BTreeMap<String, Version>, Error> {
         let api: Api<Secret> = context.api(object);
-        let known = self.versions.secrets.keys();
-        let others = known.filter(|name| !secrets.contains_key(*name));
+        let others = self.versions.others.iter();
         let found = try_join_all(others.map(|name| api.get_metadata_opt(name))).await;
         let found = found.map_err(Error::api("reading a Secret that a user brought"))?;
         let found = found.into_iter().flatten();
@@ -98,42 +99,43 @@ impl<T> Settled<T> {
 /// Changes with everything that planning and rendering stand on, the clock and this program apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Versions {
-    generation: Option<i64>,
-    annotations: BTreeMap<String, String>,
-    etcd: Option<Version>,
-    /// By name.
-    secrets: BTreeMap<String, Version>,
-    /// SHA-256 of what the spec refers to.
-    contents: [u8; 32],
+    /// SHA-256 of all of it: there may be a thousand of these.
+    all: [u8; 32],
+    /// Names of the Secrets that carry no label of ours.
+    others: Vec<String>,
 }
 
 impl Versions {
-    /// The versions of what was read, or written, in this reconcile.
+    /// The versions of what was read, or written, in this reconcile; our Secrets carry `label`.
     pub fn of(
         object: &impl ResourceExt,
         etcd: Option<&EtcdCluster>,
         secrets: &BTreeMap<String, Secret>,
         contents: &Contents,
+        label: &str,
     ) -> Self {
+        let others = secrets.iter();
+        let others = others.filter(|(_, secret)| !secret.labels().contains_key(label));
+        let others = others.map(|(name, _)| name.clone()).collect();
         let secrets = secrets.iter();
         let secrets = secrets.map(|(name, secret)| (name.clone(), version(secret)));
-        Self::new(object, etcd, secrets.collect(), contents)
-    }
-
-    fn new(
-        object: &impl ResourceExt,
-        etcd: Option<&EtcdCluster>,
-        secrets: BTreeMap<String, Version>,
-        contents: &Contents,
-    ) -> Self {
         Self {
-            generation: object.meta().generation,
-            annotations: object.annotations().clone(),
-            etcd: etcd.map(version),
-            secrets,
-            contents: digest(contents),
+            all: all(object, etcd, &secrets.collect(), contents),
+            others,
         }
     }
+}
+
+fn all(
+    object: &impl ResourceExt,
+    etcd: Option<&EtcdCluster>,
+    secrets: &BTreeMap<String, Version>,
+    contents: &Contents,
+) -> [u8; 32] {
+    let (generation, annotations) = (object.meta().generation, object.annotations());
+    let (etcd, contents) = (etcd.map(version), digest(contents));
+    let all = format!("{:?}", (generation, annotations, etcd, secrets, contents));
+    Sha256::digest(all).into()
 }
 
 #[cfg(test)]
@@ -175,6 +177,7 @@ mod tests {
             Some(&etcd.expect("an EtcdCluster")),
             &secrets.iter().map(secret).collect(),
             &Contents::from([(reference, content)]),
+            "seedbed.dev/control-plane",
         )
     }
 

@@ -130,6 +130,10 @@ fn a_paused_control_plane_is_left_alone() {
             .patch::<seedbed::crd::ControlPlane>("prod", &pause(true))
             .await?;
         space.condition("prod", "Paused", "True", "Paused").await?;
+        // The EtcdCluster is told first, and says so by itself.
+        space
+            .etcd_condition("prod", "Paused", "True", "Paused")
+            .await?;
         let before = ground.audit.writes(operator.user(), &space.name)?.len();
         let planes = operator.reconciles("ControlPlane").await?;
         space.delete::<Secret>("prod-m-2").await?;

@@ -28,6 +28,7 @@ use super::conditions::Reason;
 use super::context::Context;
 use super::error::Error;
 use super::ledger;
+use super::names;
 use super::release::{self, Released};
 use super::report::{Fence, report};
 use super::settled::{Settled, Versions};
@@ -129,6 +130,7 @@ async fn publish(
         observed.etcd.as_ref(),
         &observed.secrets,
         &inputs.contents,
+        names::LABEL_CONTROL_PLANE,
     );
     observed.secrets.clear();
     let found = InOrder {

@@ -34,11 +34,15 @@ pub struct Observed {
 /// Reads all of it.
 pub async fn observe(object: Arc<ControlPlane>, context: &Context) -> Result<Observed, Error> {
     let name = object.name_any();
-    let (mut secrets, etcd, contents) = futures::try_join!(
-        labelled(&object, context),
+    let (etcd, contents) = futures::try_join!(
         etcd_cluster(&object, context),
         contents(&*object, references(&object.spec), context),
     )?;
+    let mut secrets = if etcd.is_none() && has_nothing(&object, context) {
+        BTreeMap::new()
+    } else {
+        labelled(&object, context).await?
+    };
     if let Some(reference) = reference(&object) {
         let ca = secret_names::ca(reference, Ca::Etcd);
         let api: Api<Secret> = context.api(&*object);
@@ -109,20 +113,20 @@ pub async fn unchanged(
     Ok(Some((observed, settled)))
 }
 
-/// The Secrets that carry the label of this control plane. Where the watch has seen none, none is
-/// asked for: each is created, never overwritten, so that one which came meanwhile is a conflict.
+/// Whether this is the very first visit, and the watch has seen no Secret: none is asked for then.
+/// Each is created, never overwritten, so that one which came meanwhile is a conflict.
+fn has_nothing(object: &ControlPlane, context: &Context) -> bool {
+    let namespace = object.namespace().unwrap_or_default();
+    let seen = &context.watches.control_planes;
+    let seen = seen.of(&namespace, &object.name_any());
+    object.status.is_none() && seen.is_some_and(|seen| seen.is_empty())
+}
+
+/// The Secrets that carry the label of this control plane.
 async fn labelled(
     object: &ControlPlane,
     context: &Context,
 ) -> Result<BTreeMap<String, Secret>, Error> {
-    let namespace = object.namespace().unwrap_or_default();
-    let seen = context
-        .watches
-        .control_planes
-        .of(&namespace, &object.name_any());
-    if seen.is_some_and(|seen| seen.is_empty()) {
-        return Ok(BTreeMap::new());
-    }
     let api: Api<Secret> = context.api(object);
     let label = format!("{}={}", names::LABEL_CONTROL_PLANE, object.name_any());
     let list = api

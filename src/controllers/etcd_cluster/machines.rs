@@ -117,7 +117,7 @@ pub async fn look_after(object: &crd::EtcdCluster, context: &Context) -> Result<
     let progress = seed.carry_out().await?;
     let expiries = pki_state(&cluster, &seed.secrets).expiries(&cluster.machines);
     if matches!(progress, Progress::Published) && !seed.let_go().await? {
-        let versions = Versions::of(object, Some(object), &seed.secrets, &contents);
+        let versions = Versions::of(object, Some(object), &seed.secrets, &contents, seen.0);
         let settled = Settled::new(expiries.clone(), versions, now);
         context.etcd_machines.put(uid, Arc::new(settled), now);
     }

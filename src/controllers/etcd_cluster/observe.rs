@@ -243,7 +243,10 @@ async fn seen_marks(
     };
     let namespace = cluster.namespace().unwrap_or_default();
     match seen.of(&namespace, &cluster.name_any()) {
-        Some(secrets) => Ok(secrets.into_values().filter_map(|one| one.mark).collect()),
+        Some(secrets) => {
+            let marks = secrets.into_values().filter_map(|one| one.mark);
+            Ok(marks.map(|mark| *mark).collect())
+        }
         None => marks(cluster, context).await,
     }
 }

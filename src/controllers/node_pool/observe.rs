@@ -114,7 +114,7 @@ async fn own_secrets(
         .watches
         .node_pools
         .of(&namespace, &object.name_any());
-    let seen = seen.map(|seen| seen.into_keys().collect());
+    let seen = seen.map(|seen| seen.keys().map(ToString::to_string).collect());
     let wanted = few_names(object, seen);
     if let Some(names) = wanted {
         let found = try_join_all(names.iter().map(|name| secrets.get_opt(name))).await;
