@@ -231,7 +231,7 @@ async fn look(credentials: &Credentials, sight: &Sight) {
         };
         let answers = members
             .into_iter()
-            .map(|member| ask(&clients, sight, member, newest));
+            .map(|member| ask(credentials, &clients, sight, member, newest));
         let said = join_all(answers).await.into_iter().flatten().collect();
         let new_leader = sight.lock().take_in(began, said);
         if new_leader {
@@ -249,15 +249,23 @@ async fn look(credentials: &Credentials, sight: &Sight) {
 }
 
 async fn ask(
+    credentials: &Credentials,
     clients: &tokio::sync::Mutex<Clients<'_>>,
     sight: &Sight,
     member: Ipv4Addr,
     newest: i64,
 ) -> Option<(Ipv4Addr, Said)> {
     let answer = tokio::time::timeout(2 * CALL, async {
-        let mut client = {
-            let mut clients = clients.lock().await;
-            clients.get(member).await?
+        // Not under the lock: a member that takes connections and never answers would keep the
+        // others from being asked in time.
+        let open = clients.lock().await.open.get(&member).cloned();
+        let mut client = match open {
+            Some(client) => client,
+            None => {
+                let client = credentials.client(member).await?;
+                clients.lock().await.open.insert(member, client.clone());
+                client
+            }
         };
         said(&mut client, sight, newest).await
     });
