@@ -111,6 +111,8 @@ impl Drop for Checker {
 }
 
 /// A connection a member; it connects again by itself.
+/// A client that failed is not kept: one whose machine lost its power in the middle of a TLS handshake waits
+/// for the rest of it for ever.
 struct Clients<'a> {
     credentials: &'a Credentials,
     open: BTreeMap<Ipv4Addr, Client>,
@@ -181,6 +183,7 @@ async fn write(credentials: &Credentials, sight: &Sight) {
                     known = revision;
                 }
                 Ok(Err(_)) | Err(_) => {
+                    clients.open.remove(&member);
                     preferred += 1;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -269,7 +272,13 @@ async fn ask(
         };
         said(&mut client, sight, newest).await
     });
-    Some((member, answer.await.ok()?.ok()?))
+    match answer.await {
+        Ok(Ok(said)) => Some((member, said)),
+        Ok(Err(_)) | Err(_) => {
+            clients.lock().await.open.remove(&member);
+            None
+        }
+    }
 }
 
 async fn said(client: &mut Client, sight: &Sight, newest: i64) -> Result<Said> {
