@@ -110,9 +110,8 @@ impl Drop for Checker {
     }
 }
 
-/// A connection a member; it connects again by itself.
-/// A client that failed is not kept: one whose machine lost its power in the middle of a TLS handshake waits
-/// for the rest of it for ever.
+/// A client a member. One that failed is not kept: if its machine loses power in the middle of a TLS
+/// handshake, it waits for the rest of it for ever.
 struct Clients<'a> {
     credentials: &'a Credentials,
     open: BTreeMap<Ipv4Addr, Client>,
