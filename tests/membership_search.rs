@@ -26,7 +26,7 @@ mod world;
 use operator::{Bug, Mode, Operator};
 use search::{Found, Search};
 use seedbed::membership::Invariant;
-use state::{Kind, Machine, State};
+use state::State;
 
 /// A world to search: its start and what may happen in it.
 #[derive(Clone, Copy)]
@@ -44,30 +44,11 @@ struct Scenario {
 
 impl Scenario {
     fn start(&self) -> State {
-        let mut machines = [Machine::SPARE; state::MACHINES];
-        for machine in machines.iter_mut().take(usize::from(self.voters)) {
-            *machine = Machine::VOTER;
-        }
-        if self.unstarted {
-            machines[usize::from(self.voters) - 1] = Machine {
-                kind: Kind::VoterUnstarted,
-                ..Machine::SPARE
-            };
-        }
         State {
-            machines,
-            count: self.voters + self.spares,
-            leader: Some(0),
-            size: self.size,
-            unsettled: false,
-            blind: false,
-            in_flight: false,
-            pending: None,
-            limbo: None,
-            fault_since: false,
             faults: self.faults,
             specs: self.specs,
             delays: self.delays,
+            ..State::founded(self.voters, self.spares, self.unstarted, self.size)
         }
     }
 }

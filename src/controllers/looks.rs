@@ -32,12 +32,10 @@ impl Looks {
         let ended = self.lock();
         let ended = ended.get(&pool.uid()?)?;
         let rest = ended.due.checked_sub(now).filter(|rest| !rest.is_zero())?;
-        let seen = seen.of(&pool.namespace()?, &pool.name_any())?.into_iter();
+        let seen = seen.versions(&pool.namespace()?, &pool.name_any())?;
         let same = ended.generation == pool.metadata.generation
             && ended.annotations == *pool.annotations()
-            && seen
-                .map(|(name, secret)| (name.to_string(), secret.version))
-                .eq(ended.secrets.clone());
+            && ended.secrets == seen;
         same.then_some(rest)
     }
 

@@ -20,7 +20,7 @@ use super::names;
 /// What one watch has seen, in every namespace that is watched. It selects Secrets that carry one
 /// label, whose value is the name of the object that they belong to.
 pub struct Seen {
-    label: &'static str,
+    pub label: &'static str,
     namespaces: Mutex<HashMap<String, Namespace>>,
 }
 
@@ -65,6 +65,13 @@ impl Seen {
         let namespaces = self.lock();
         let namespace = namespaces.get(namespace).filter(|found| found.complete)?;
         Some(namespace.secrets.get(owner).cloned().unwrap_or_default())
+    }
+
+    /// Their versions alone.
+    pub fn versions(&self, namespace: &str, owner: &str) -> Option<BTreeMap<String, Version>> {
+        let secrets = self.of(namespace, owner)?.into_iter();
+        let versions = secrets.map(|(name, secret)| (name.to_string(), secret.version));
+        Some(versions.collect())
     }
 
     /// Takes in what the watch reports.

@@ -48,7 +48,7 @@ impl<T> Settled<T> {
     }
 
     /// Whether `object`, the EtcdCluster that holds its founding, the contents that it refers to
-    /// and its Secrets have the versions that they had then. Those that carry its `label` are as
+    /// and its Secrets have the versions that they had then. Those that carry its label are as
     /// the watch has `seen` them; only if that differs they are listed, because our own writes may
     /// not have come round yet.
     pub async fn holds(
@@ -56,20 +56,17 @@ impl<T> Settled<T> {
         object: &impl ResourceExt,
         etcd: Option<&EtcdCluster>,
         contents: &Contents,
-        (label, seen): (&str, &Seen),
+        seen: &Seen,
         context: &Context,
     ) -> Result<bool, Error> {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let is_same = |secrets| all(object, etcd, &secrets, contents) == self.versions.all;
-        if let Some(seen) = seen.of(&namespace, &name) {
-            let seen = seen.into_iter();
-            let seen = seen.map(|(name, secret)| (name.to_string(), secret.version));
-            let seen = seen.collect();
-            if is_same(self.with_others(seen, object, context).await?) {
-                return Ok(true);
-            }
+        if let Some(versions) = seen.versions(&namespace, &name)
+            && is_same(self.with_others(versions, object, context).await?)
+        {
+            return Ok(true);
         }
-        let ours = ListParams::default().labels(&format!("{label}={name}"));
+        let ours = ListParams::default().labels(&format!("{}={name}", seen.label));
         let listed = context.api::<Secret>(object).list_metadata(&ours).await;
         let listed = listed.map_err(Error::api("listing the Secrets"))?.items;
         let listed = listed.iter();

@@ -272,6 +272,35 @@ fn unpack_op(bits: u128) -> Option<Op> {
 }
 
 impl State {
+    /// A cluster that was founded and has settled; if the last founder is `late`, it has yet to start.
+    pub fn founded(founders: u8, spares: u8, late: bool, size: u8) -> Self {
+        let mut machines = [Machine::SPARE; MACHINES];
+        for machine in machines.iter_mut().take(usize::from(founders)) {
+            *machine = Machine::VOTER;
+        }
+        if late {
+            machines[usize::from(founders) - 1] = Machine {
+                kind: Kind::VoterUnstarted,
+                ..Machine::SPARE
+            };
+        }
+        Self {
+            machines,
+            count: founders + spares,
+            leader: Some(0),
+            size,
+            unsettled: false,
+            blind: false,
+            in_flight: false,
+            pending: None,
+            limbo: None,
+            fault_since: false,
+            faults: 0,
+            specs: 0,
+            delays: 0,
+        }
+    }
+
     pub fn pack(&self) -> u128 {
         let mut bits = 0;
         for machine in &self.machines {

@@ -98,7 +98,7 @@ pub async fn unchanged(
         etcd_cluster(object, context),
         contents(&**object, references(&object.spec), context),
     )?;
-    let seen = (names::LABEL_CONTROL_PLANE, &context.watches.control_planes);
+    let seen = &context.watches.control_planes;
     let holds = settled.holds(&**object, etcd.as_ref(), &contents, seen, context);
     if !holds.await? {
         return Ok(None);

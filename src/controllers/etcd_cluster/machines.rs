@@ -89,7 +89,7 @@ pub async fn look_after(object: &crd::EtcdCluster, context: &Context) -> Result<
     let contents = contents(object, references(&object.spec), context).await?;
     let uid = object.uid().unwrap_or_default();
     let now = context.clock.monotonic();
-    let seen = (names::LABEL_ETCD_CLUSTER, &context.watches.etcd_clusters);
+    let seen = &context.watches.etcd_clusters;
     if let Some(settled) = context.etcd_machines.recent(&uid, now)
         && settled
             .holds(object, Some(object), &contents, seen, context)
@@ -117,7 +117,7 @@ pub async fn look_after(object: &crd::EtcdCluster, context: &Context) -> Result<
     let progress = seed.carry_out().await?;
     let expiries = pki_state(&cluster, &seed.secrets).expiries(&cluster.machines);
     if matches!(progress, Progress::Published) && !seed.let_go().await? {
-        let versions = Versions::of(object, Some(object), &seed.secrets, &contents, seen.0);
+        let versions = Versions::of(object, Some(object), &seed.secrets, &contents, seen.label);
         let settled = Settled::new(expiries.clone(), versions, now);
         context.etcd_machines.put(uid, Arc::new(settled), now);
     }

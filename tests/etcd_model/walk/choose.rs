@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::Walk;
-use crate::state::{Disk, Kind, MACHINES, Machine, Op, State};
+use crate::state::{Disk, Kind, Op, State};
 use crate::world::{self, Event};
 
 /// Founders, spares, and whether the last founder is late.
@@ -24,31 +24,7 @@ const BEGINNINGS: [(u8, u8, bool); 10] = [
 
 pub(super) fn beginning(rng: &mut StdRng) -> State {
     let (founders, spares, late) = *BEGINNINGS.choose(rng).expect("beginnings");
-    let mut machines = [Machine::SPARE; MACHINES];
-    for machine in machines.iter_mut().take(usize::from(founders)) {
-        *machine = Machine::VOTER;
-    }
-    if late {
-        machines[usize::from(founders) - 1] = Machine {
-            kind: Kind::VoterUnstarted,
-            ..Machine::SPARE
-        };
-    }
-    State {
-        machines,
-        count: founders + spares,
-        leader: Some(0),
-        size: 3,
-        unsettled: false,
-        blind: false,
-        in_flight: false,
-        pending: None,
-        limbo: None,
-        fault_since: false,
-        faults: 0,
-        specs: 0,
-        delays: 0,
-    }
+    State::founded(founders, spares, late, 3)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +33,7 @@ pub(super) enum Choice {
     Happen(Event, State),
     Wait,
 }
+
 impl Walk {
     /// One of everything that can happen, the telling more often.
     pub(super) fn choose(&mut self) -> Option<Choice> {
