@@ -151,7 +151,7 @@ fn no_step_that_the_rules_let_pass_does_harm() {
 /// Each planted bug is caught; if one were not, the model or what it looks for would be too weak.
 #[test]
 fn every_planted_bug_is_caught() {
-    let planted: [(Bug, Mode); 20] = [
+    let planted: [(Bug, Mode); 21] = [
         (Bug::Without(Invariant::VoluntaryRemoval), Mode::AnyStep),
         (Bug::Without(Invariant::Promotion), Mode::AnyStep),
         (Bug::Without(Invariant::Addition), Mode::Real),
@@ -168,6 +168,7 @@ fn every_planted_bug_is_caught() {
         (Bug::NoReread, Mode::Real),
         (Bug::ByName, Mode::Real),
         (Bug::NoDiskCheck, Mode::Real),
+        (Bug::FoundersDoNotAsk, Mode::Real),
         (Bug::AnyMemberAtUrl, Mode::Real),
         (Bug::TrustsErrors, Mode::Real),
         (Bug::SeedPathOnly, Mode::Real),

@@ -6,7 +6,7 @@
 //! as its configuration exists, before the user's commands: so it is held back first. And the
 //! success marker has to be earned: so the script ends at the first failure.
 
-use super::{Contents, DataDir};
+use super::{Contents, DataDir, Founder};
 use crate::manifests::NodeFile;
 
 /// Written when everything succeeded, and only then (Cluster API's bootstrap contract).
@@ -17,6 +17,12 @@ pub const FIRST_BOOT_FOLDER: &str = "/etc/seedbed/first-boot";
 /// With Ignition: the unit that runs them, and its file.
 pub(super) const FIRST_BOOT_UNIT: &str = "seedbed-first-boot.service";
 pub(super) const FIRST_BOOT_UNIT_FILE: &str = "/etc/systemd/system/seedbed-first-boot.service";
+
+/// Ends the boot of a member whose folder, `$1`, is empty.
+const REFUSE: &str = "{ rm -f /etc/kubernetes/manifests/etcd.yaml; \
+                      echo \"seedbed: the etcd member of this machine has started before and $1 is \
+                      empty; it is not started on an empty disk, because that can lose acknowledged \
+                      writes\" >&2; exit 1; }";
 
 /// Set-user-ID, set-group-ID and sticky: bits of a mode that Ignition 3.1 does not set.
 pub(super) const SPECIAL_BITS: u32 = 0o7000;
@@ -88,6 +94,7 @@ fn run(contents: &Contents, first: Vec<Command>) -> Vec<Command> {
     run.extend(contents.data_dir.as_ref().map(|data_dir| match data_dir {
         DataDir::Kept(folder) => no_amnesia(folder),
         DataDir::SetAside(folder) => set_aside(folder),
+        DataDir::AsksOthers(founder) => ask_others(founder),
     }));
     if !contents.private_directories.is_empty() {
         let mut install = argv(["install", "-d", "-m", "0700"]);
@@ -110,14 +117,32 @@ fn run(contents: &Contents, first: Vec<Command>) -> Vec<Command> {
 }
 
 /// A member that has started must not start again on an empty disk: it would vote without
-/// remembering what it voted for (etcd-membership I9, E4). A new disk means a new member.
+/// remembering what it voted for (etcd-membership I9, E4). A new disk means a new member. What it has
+/// promised is in its write-ahead log; the folder beside it is made even by an etcd that refuses to start.
 fn no_amnesia(data_dir: &str) -> Command {
-    let check = "test -d \"$1/member\" || { \
-                 rm -f /etc/kubernetes/manifests/etcd.yaml; \
-                 echo \"seedbed: the etcd member of this machine has started before and $1 is \
-                 empty; it is not started on an empty disk, because that can lose acknowledged \
-                 writes\" >&2; exit 1; }";
-    program(["/bin/sh", "-c", check, "sh", data_dir])
+    let check = format!("test -d \"$1/member/wal\" || {REFUSE}");
+    program(["/bin/sh", "-c", &check, "sh", data_dir])
+}
+
+/// A founder whose first start the operator has yet to see. On an empty disk it asks the other members,
+/// which must run for it to start at all: a member's client URLs are listed from its first start on.
+/// The list is that of etcd's peer port, which etcd itself asks.
+fn ask_others(founder: &Founder) -> Command {
+    let ask = format!(
+        "d=$1 p=$2 n=$3; shift 3; test -d \"$d/member/wal\" && exit; \
+         command -v curl >/dev/null || {{ \
+         echo 'seedbed: curl is missing; the other etcd members cannot be asked' >&2; exit 1; }}; \
+         echo 'seedbed: asks the other etcd members whether this one has started before'; \
+         until test \"$a\"; do for u; do \
+         l=$(curl -fgsS --http1.1 --noproxy '*' -m 5 --cacert $p/ca.crt --cert $p/peer.crt \
+         --key $p/peer.key \"$u/members\") || continue; a=1; \
+         case $l in *'\"name\":\"'\"$n\"'\",\"clientURLs\"'*) set -- \"$d\"; {REFUSE} ;; esac; \
+         done; test \"$a\" || sleep 5; done"
+    );
+    let mut argv = argv(["/bin/sh", "-c", &ask, "sh"]);
+    argv.extend([&founder.data_dir, &founder.certificates, &founder.name].map(Clone::clone));
+    argv.extend(founder.others.iter().cloned());
+    Command::Program(argv)
 }
 
 /// A member that has never started begins with an empty folder. What an earlier member of this
@@ -211,11 +236,12 @@ mod tests {
                 .unwrap()
         };
 
-        std::fs::create_dir(folder.path().join("member")).unwrap();
+        let wal = folder.path().join("member/wal");
+        std::fs::create_dir_all(&wal).unwrap();
         assert!(run().status.success());
         assert!(manifest.exists());
 
-        std::fs::remove_dir(folder.path().join("member")).unwrap();
+        std::fs::remove_dir(&wal).unwrap();
         let refused = run();
         assert!(!refused.status.success() && !manifest.exists());
         let text = String::from_utf8(refused.stderr).unwrap();
@@ -242,6 +268,61 @@ mod tests {
         assert!(kept.len() == 1 && kept[0].contains("empty disk"));
         let aside = commands(Some(DataDir::SetAside("/data".to_owned())));
         assert!(aside.len() == 1 && aside[0].contains("mv "));
+    }
+
+    /// I9: runs the real script; a stand-in for curl has what each member lists.
+    #[test]
+    fn a_founder_starts_on_an_empty_disk_only_when_nobody_knows_it() {
+        const UNKNOWN: &str = r#"[{"id":1,"peerURLs":["https://a"],"name":"cp-1",
+            "clientURLs":["https://a"]},{"id":3,"peerURLs":["https://c"],"name":"cp-3"}]"#;
+        const KNOWN: &str = r#"[{"id":3,"peerURLs":["https://c"],"name":"cp-3","clientURLs":[]}]"#;
+        let run = |lists: [Option<&str>; 2], data: bool, curl: bool| {
+            let root = tempfile::tempdir().unwrap();
+            let at = |name: &str| root.path().join(name);
+            let text = |name: &str| at(name).to_str().unwrap().to_owned();
+            for (name, list) in ["a", "b"].iter().zip(lists) {
+                std::fs::create_dir_all(at(name)).unwrap();
+                if let Some(list) = list {
+                    std::fs::write(at(name).join("members"), list).unwrap();
+                }
+            }
+            std::fs::create_dir_all(at(if data {
+                "data/member/wal"
+            } else {
+                "data/member"
+            }))
+            .unwrap();
+            std::fs::create_dir_all(at("bin")).unwrap();
+            for tool in ["rm", "cat", "sleep"] {
+                std::os::unix::fs::symlink(format!("/bin/{tool}"), at("bin").join(tool)).unwrap();
+            }
+            if curl {
+                let curl = "#!/bin/sh\nfor last; do :; done\nexec cat \"$last\" 2>/dev/null\n";
+                std::fs::write(at("bin/curl"), curl).unwrap();
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                std::fs::set_permissions(at("bin/curl"), mode).unwrap();
+            }
+            let Command::Program(argv) = ask_others(&Founder {
+                data_dir: text("data"),
+                certificates: text("pki"),
+                name: "cp-3".to_owned(),
+                others: vec![text("a"), text("b")],
+            }) else {
+                panic!("not a program");
+            };
+            let mut shell = Shell::new(&argv[0]);
+            let shell = shell.args(&argv[1..]).env("PATH", at("bin"));
+            let output = shell.output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            (output.status.success(), said)
+        };
+        assert!(run([Some(UNKNOWN), None], false, true).0);
+        let (done, said) = run([Some(UNKNOWN), Some(KNOWN)], false, true);
+        assert!(!done && said.contains("data is empty"), "{said}");
+        assert!(!run([None, Some(KNOWN)], false, true).0);
+        assert!(run([None, Some(KNOWN)], true, true).0, "it has its data");
+        let (done, said) = run([Some(UNKNOWN), None], false, false);
+        assert!(!done && said.contains("curl is missing"), "{said}");
     }
 
     /// I10: runs the real command on a folder with the data of a removed member, and without.

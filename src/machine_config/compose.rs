@@ -1,7 +1,7 @@
 //! From a control plane, its certificates and its founding to the machine config of one machine.
 //! The operator and `seedbed render` both come through here.
 
-use super::{Additions, Contents, DataDir, MachineConfig, MachineConfigError};
+use super::{Additions, Contents, DataDir, Founder, MachineConfig, MachineConfigError};
 use crate::domain::{ControlPlane, Founding, InitialClusterState, Machine, Member};
 use crate::manifests::machine_files;
 use crate::pki::{ClusterPki, MachinePki};
@@ -58,7 +58,9 @@ pub fn machine_contents(
             .collect(),
         reserved_directories: data_dir.iter().cloned().collect(),
         restarted_services: restarted_services(control_plane.os_preparation, with_containerd),
-        data_dir: data_dir.and_then(|folder| data_dir_of(founding, machine, &folder)),
+        data_dir: data_dir.and_then(|folder| {
+            data_dir_of(founding, machine, &folder, &control_plane.certificates_dir)
+        }),
         joins: false,
     };
     Contents::new(files, additions)
@@ -73,12 +75,28 @@ pub(super) fn restarted_services(os_preparation: bool, containerd: bool) -> Vec<
 }
 
 /// What the first boot does about data that is there, or not.
-pub(super) fn data_dir_of(founding: &Founding, machine: &Machine, folder: &str) -> Option<DataDir> {
+pub(super) fn data_dir_of(
+    founding: &Founding,
+    machine: &Machine,
+    folder: &str,
+    certificates_dir: &str,
+) -> Option<DataDir> {
     let member = founding.member_of(&machine.name)?;
-    match (member.started, member.added) {
-        (true, _) => Some(DataDir::Kept(folder.to_owned())),
-        (false, true) => Some(DataDir::SetAside(folder.to_owned())),
-        (false, false) => None,
+    let others = || {
+        let others = founding.members.iter();
+        let others = others.filter(|other| other.machine != member.machine);
+        others.map(|other| other.peer_url.clone()).collect()
+    };
+    match (member.started, member.added, founding.state) {
+        (true, ..) => Some(DataDir::Kept(folder.to_owned())),
+        (false, true, _) => Some(DataDir::SetAside(folder.to_owned())),
+        (false, false, InitialClusterState::Existing) => Some(DataDir::AsksOthers(Founder {
+            data_dir: folder.to_owned(),
+            certificates: format!("{certificates_dir}/etcd"),
+            name: member.name.clone(),
+            others: others(),
+        })),
+        (false, false, InitialClusterState::New) => None,
     }
 }
 

@@ -43,7 +43,7 @@ pub fn etcd_machine_contents(
         private_directories: private.chain([data_dir.clone()]).collect(),
         reserved_directories: vec![data_dir.clone()],
         restarted_services: restarted_services(cluster.os_preparation, with_containerd),
-        data_dir: data_dir_of(founding, machine, data_dir),
+        data_dir: data_dir_of(founding, machine, data_dir, &cluster.certificates_dir),
         joins: false,
     };
     Contents::new(files, additions)

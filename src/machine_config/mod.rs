@@ -69,7 +69,8 @@ pub struct Additions<'a> {
     pub reserved_directories: Vec<String>,
     /// Services that have to read new files before the kubelet starts.
     pub restarted_services: Vec<String>,
-    /// What the first boot does about etcd's data; `None` for a founder that has yet to start.
+    /// What the first boot does about etcd's data; `None` for a founder while nobody has started: of
+    /// `--initial-cluster-state=new` etcd itself asks the others.
     pub data_dir: Option<DataDir>,
     /// The kubelet has to get its certificate before the boot counts as done.
     pub joins: bool,
@@ -82,6 +83,21 @@ pub enum DataDir {
     Kept(String),
     /// The member is new: data of an earlier one is moved aside, never deleted (I10).
     SetAside(String),
+    /// The member is a founder that nobody has seen start: it asks the others before it starts on an
+    /// empty folder (I9).
+    AsksOthers(Founder),
+}
+
+/// What a founder needs to ask the others about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founder {
+    pub data_dir: String,
+    /// Folder of etcd's certificates on the node.
+    pub certificates: String,
+    /// `--name`.
+    pub name: String,
+    /// Peer URLs of the others.
+    pub others: Vec<String>,
 }
 
 /// Everything a machine config is made of.

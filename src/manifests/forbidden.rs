@@ -62,6 +62,10 @@ const FORBIDDEN: &[ForbiddenArg] = &[
         "only the folder that is mounted survives a restart; set etcd.dataDir",
     ),
     etcd(
+        "wal-dir",
+        "only etcd.dataDir is mounted and survives a restart; remove it, the log is in there",
+    ),
+    etcd(
         "config-file",
         "etcd ignores every flag then, those that keep membership safe included; set flags",
     ),

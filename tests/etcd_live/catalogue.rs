@@ -11,8 +11,8 @@ pub type Play = for<'a, 'f> fn(&'a mut Trial<'f>) -> LocalBoxFuture<'a, Result<S
 
 /// One row.
 pub struct Case {
-    /// Number in the catalogue of faults.
-    pub number: u8,
+    /// Number in the catalogue of faults; a letter tells variants apart.
+    pub number: &'static str,
     pub fault: &'static str,
     pub expected: &'static str,
     pub version: Version,
@@ -24,11 +24,11 @@ pub struct Case {
 macro_rules! cases {
     ($($number:literal $version:ident $fault:literal => $expected:literal $play:path;)*) => {
         vec![$(Case {
-            number: $number,
+            number: concat!($number),
             fault: $fault,
             expected: $expected,
             version: Version::$version,
-            quorum: $number != 4,
+            quorum: concat!($number) != "4",
             play: |trial| Box::pin($play(trial)),
         }),*]
     };
@@ -46,6 +46,8 @@ pub fn all() -> Vec<Case> {
         5 V36 "a learner is killed when it has caught up" => "never promoted, evicted" joining::a_learner_dies_when_it_has_caught_up;
         7 V37 "a learner receives 100 KiB a second under load" => "not promoted far behind, not evicted" joining::a_learner_crawls;
         18 V37 "a voter's machine is imaged anew, unannounced" => "refuses to start; removed, new ID" identity::a_disk_is_wiped;
+        "18a" V37 "the same of a founder whose first start no operator has seen" => "refuses to start; removed, new ID" identity::a_founder_that_nobody_saw_is_wiped;
+        "18b" V36 "the same before any founder was seen to start" => "etcd refuses to start; announced, new ID" identity::a_founder_is_wiped_before_anybody_was_seen;
         19 V36 "the same, and the leader changes; announced later" => "never rejoins under its old ID" identity::a_disk_is_wiped_and_the_leader_changes;
         1 V37 "one of three for good, a spare is there" => "removed, then the spare added: three voters" loss::one_of_three_for_good;
         31 V37 "3 to 1; the leader dies between the two removals" => "no second removal until it is back" loss::scale_down_stops_half_way;

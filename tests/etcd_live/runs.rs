@@ -38,9 +38,9 @@ pub fn catalogue() {
     packages::ensure(&packages::MACHINES).expect("packages");
     packages::ensure(&packages::CLOUD_INIT).expect("packages");
     let numbers = std::env::var("SEEDBED_LIVE").ok();
-    let wanted = |number: u8| {
+    let wanted = |number: &str| {
         let numbers = numbers.as_deref();
-        numbers.is_none_or(|text| text.split(',').any(|part| part == number.to_string()))
+        numbers.is_none_or(|text| text.split(',').any(|part| part == number))
     };
     let mut jobs: VecDeque<Job> = all()
         .into_iter()
@@ -55,7 +55,11 @@ pub fn catalogue() {
     let ended = run(jobs).expect("a stage");
     let (walks, mut cases): (Vec<Ended>, Vec<Ended>) =
         ended.into_iter().partition(|ended| ended.walk);
-    cases.sort_by_key(|ended| ended.row.number);
+    cases.sort_by_key(|ended| {
+        let number = ended.row.number;
+        let digits = number.trim_end_matches(|c: char| c.is_ascii_lowercase());
+        (digits.parse().unwrap_or(u8::MAX), number)
+    });
     let failed: Vec<&Ended> = cases
         .iter()
         .chain(&walks)
@@ -137,7 +141,7 @@ fn play(field: &Field, job: &Job) -> Ended {
             };
             let fault = format!("random walk {seed}");
             (
-                0,
+                "",
                 fault,
                 "three healthy voters".to_owned(),
                 version,

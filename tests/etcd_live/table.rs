@@ -11,7 +11,8 @@ const END: &str = "<!-- etcd_live: end -->";
 
 /// One measured scenario.
 pub struct Row {
-    pub number: u8,
+    /// In the catalogue; empty for a walk.
+    pub number: &'static str,
     pub fault: String,
     pub expected: String,
     pub version: &'static str,

@@ -100,7 +100,9 @@ impl Liveness {
         let votes = |row: &Machine| {
             comes(row)
                 && match row.kind {
-                    Kind::Voter | Kind::VoterUnguarded => row.disk == Disk::Current,
+                    Kind::Voter | Kind::VoterUnguarded | Kind::FounderUnguarded => {
+                        row.disk == Disk::Current
+                    }
                     Kind::VoterUnstarted => row.disk == Disk::Empty,
                     _ => false,
                 }

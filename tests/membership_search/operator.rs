@@ -33,6 +33,8 @@ pub enum Bug {
     ByName,
     /// The published config never checks the disk.
     NoDiskCheck,
+    /// A founder that nobody has seen start never asks the others.
+    FoundersDoNotAsk,
     /// "Peer URL exists" is taken for success.
     AnyMemberAtUrl,
     /// A call without an answer is taken for not made.

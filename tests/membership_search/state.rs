@@ -22,10 +22,12 @@ pub enum Kind {
     VoterUnguarded,
     /// A founder that never started.
     VoterUnstarted,
+    /// A founder that has started, unseen: its published config makes it ask the others.
+    FounderUnguarded,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::None,
         Self::Unrecorded,
         Self::Unstarted,
@@ -36,12 +38,13 @@ impl Kind {
         Self::Voter,
         Self::VoterUnguarded,
         Self::VoterUnstarted,
+        Self::FounderUnguarded,
     ];
 
     pub fn votes(self) -> bool {
         matches!(
             self,
-            Self::Voter | Self::VoterUnguarded | Self::VoterUnstarted
+            Self::Voter | Self::VoterUnguarded | Self::VoterUnstarted | Self::FounderUnguarded
         )
     }
 

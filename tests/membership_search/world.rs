@@ -222,7 +222,7 @@ pub fn guard(kind: Kind) -> Option<Kind> {
     match kind {
         Kind::Behind => Some(Kind::BehindGuarded),
         Kind::CaughtUp => Some(Kind::CaughtUpGuarded),
-        Kind::VoterUnguarded => Some(Kind::Voter),
+        Kind::VoterUnguarded | Kind::FounderUnguarded => Some(Kind::Voter),
         _ => None,
     }
 }
@@ -257,13 +257,22 @@ pub fn starts(
     fresh.late = false;
     match row.kind {
         Kind::Unstarted if state.works() => fresh.kind = Kind::Behind,
-        // A founder's config cannot check before its first start is known: that moment is left out.
-        Kind::VoterUnstarted => fresh.kind = Kind::Voter,
-        Kind::Voter | Kind::VoterUnguarded if unchecked => return Some(Err(Bad::Amnesia)),
+        Kind::VoterUnstarted if another_runs(state, machine) => fresh.kind = Kind::FounderUnguarded,
+        // It asks the others: who runs knows it, and where nobody runs it waits.
+        Kind::FounderUnguarded if operator.bug != Some(Bug::FoundersDoNotAsk) => return None,
+        Kind::Voter | Kind::VoterUnguarded | Kind::FounderUnguarded if unchecked => {
+            return Some(Err(Bad::Amnesia));
+        }
         Kind::Behind | Kind::CaughtUp if unchecked && state.works() => fresh.kind = Kind::Behind,
         _ => return None,
     }
     Some(returned(after, state, machine))
+}
+
+/// What a new member learns about the others before it starts comes from one of them.
+fn another_runs(state: &State, machine: u8) -> bool {
+    let mut others = state.all().filter(|(other, _)| *other != machine);
+    others.any(|(_, row)| row.kind.votes() && row.linked())
 }
 
 /// A machine is back or further: timers and views begin anew.

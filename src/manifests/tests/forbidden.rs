@@ -25,6 +25,7 @@ fn membership_and_identity_are_not_the_users() {
         "initial-advertise-peer-urls",
         "discovery-srv",
         "data-dir",
+        "wal-dir",
         "config-file",
     ] {
         assert!(refused(name, "x"), "{name}");

@@ -1,5 +1,7 @@
 //! Disks that are empty, swapped or old, and members that nobody expects.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use seedbed::crd::ControlPlane;
 use serde_json::json;
@@ -25,20 +27,32 @@ async fn imaged_anew(trial: &mut Trial<'_>, machine: &str) -> Result<()> {
     let host = trial.host(machine)?.clone();
     trial
         .stays("no etcd", 5, || {
-            !host.etcd_runs() && !host.file("var/lib/etcd/member").exists()
+            !host.etcd_runs() && !host.file("var/lib/etcd/member/wal").exists()
         })
         .await
 }
 
 /// Waits for the machine's new member, and boots it from its new config.
-async fn joins_again(trial: &mut Trial<'_>, machine: &str, old: u64, config: &[u8]) -> Result<()> {
+async fn joins_again(trial: &mut Trial<'_>, machine: &str, old: u64) -> Result<()> {
     trial
         .until("removal", 180, || !trial.ids().contains(&old))
         .await?;
     trial
         .until("a new member", 120, || !trial.learners().is_empty())
         .await?;
-    trial.republished(machine, config, 60).await?;
+    // Founders are called like their machines, later members never.
+    let began = Instant::now();
+    while trial
+        .secret_names(machine)
+        .await?
+        .is_none_or(|name| name == machine)
+    {
+        ensure!(
+            began.elapsed() < Duration::from_secs(60),
+            "no config for it"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     trial.wipe(machine)?;
     trial.boot(machine).await?;
     trial.settled(&THREE, 120).await?;
@@ -52,10 +66,63 @@ pub async fn a_disk_is_wiped(trial: &mut Trial<'_>) -> Result<String> {
     let wiped = trial.follower()?;
     let old = trial.id_of(&wiped)?;
     trial.guarded(&wiped).await?;
-    let config = trial.user_data(&wiped, 10).await?;
     imaged_anew(trial, &wiped).await?;
-    joins_again(trial, &wiped, old, &config).await?;
+    joins_again(trial, &wiped, old).await?;
     Ok("its scripts refused to start etcd; removed, joined under a new ID".to_owned())
+}
+
+/// Waits until all three founders answer a client; no operator need run.
+async fn all_founders_answer(trial: &Trial<'_>) -> Result<()> {
+    let listed = || voters_at(trial).len() == 3 && trial.ids().len() == 3;
+    trial.until("three founders", 60, listed).await.map(drop)
+}
+
+/// 18a
+pub async fn a_founder_that_nobody_saw_is_wiped(trial: &mut Trial<'_>) -> Result<String> {
+    trial.apply(3, 3).await?;
+    trial.space.published(NAME).await?;
+    let first = trial.user_data("m-3", 10).await?;
+    trial.boot("m-1").await?;
+    trial.boot("m-2").await?;
+    trial.republished("m-3", &first, 60).await?;
+    trial.kill_operator().await?;
+    // It asks the others, who do not know it, and starts.
+    trial.boot("m-3").await?;
+    all_founders_answer(trial).await?;
+    let old = trial.id_of("m-3")?;
+    imaged_anew(trial, "m-3").await?;
+    trial.start_operator("one").await?;
+    joins_again(trial, "m-3", old).await?;
+    Ok("its scripts asked the others and refused; removed, joined under a new ID".to_owned())
+}
+
+/// 18b
+pub async fn a_founder_is_wiped_before_anybody_was_seen(trial: &mut Trial<'_>) -> Result<String> {
+    trial.apply(3, 3).await?;
+    trial.space.published(NAME).await?;
+    trial.kill_operator().await?;
+    for machine in THREE {
+        trial.boot(machine).await?;
+    }
+    all_founders_answer(trial).await?;
+    let wiped = trial.follower()?;
+    let old = trial.id_of(&wiped)?;
+    trial.wipe(&wiped)?;
+    ensure!(trial.boot_any(&wiped).await?, "its scripts know of nothing");
+    let host = trial.host(&wiped)?.clone();
+    let refused = || host.log().contains("has already been bootstrapped");
+    trial.until("etcd to refuse", 30, refused).await?;
+    trial
+        .stays("no log of its own", 20, || {
+            !host.file("var/lib/etcd/member/wal").exists()
+        })
+        .await?;
+    trial.start_operator("one").await?;
+    trial.says("EtcdHealthy", "False", &wiped, 60).await?;
+    let announced = json!({"metadata": {"annotations": {"seedbed.dev/reimaged": wiped}}});
+    trial.space.patch::<ControlPlane>(NAME, &announced).await?;
+    joins_again(trial, &wiped, old).await?;
+    Ok("its etcd refused; announced, it joined under a new ID".to_owned())
 }
 
 /// 19
@@ -64,7 +131,6 @@ pub async fn a_disk_is_wiped_and_the_leader_changes(trial: &mut Trial<'_>) -> Re
     let (wiped, leader) = (trial.follower()?, trial.leader()?);
     let old = trial.id_of(&wiped)?;
     trial.guarded(&wiped).await?;
-    let config = trial.user_data(&wiped, 10).await?;
     imaged_anew(trial, &wiped).await?;
     let third = THREE
         .into_iter()
@@ -95,7 +161,7 @@ pub async fn a_disk_is_wiped_and_the_leader_changes(trial: &mut Trial<'_>) -> Re
         .fault(format!("{wiped} announced as imaged anew"));
     let announced = json!({"metadata": {"annotations": {"seedbed.dev/reimaged": wiped}}});
     trial.space.patch::<ControlPlane>(NAME, &announced).await?;
-    joins_again(trial, &wiped, old, &config).await?;
+    joins_again(trial, &wiped, old).await?;
     Ok("it did not come back under its old ID; announced, it joined under a new one".to_owned())
 }
 

@@ -6,13 +6,13 @@ use super::inputs::{last_generation, seconds};
 use crate::controllers::ledger as read;
 use crate::crd::{Join, Ledger, PendingOperation, Slot};
 use crate::domain::MemberId;
-use crate::membership::{Departed, Facts, MAX_ATTEMPTS, Snapshot};
+use crate::membership::{Departed, Facts, ListedMember, MAX_ATTEMPTS, Snapshot};
 
 /// Most tombstones that are kept, newest last; the status bounds them.
 const MOST_TOMBSTONES: usize = 1024;
 
-/// Takes the members' own answers in: a member that has answered has an ID, and has started, for
-/// good (I9).
+/// Takes in what members say of themselves and of each other: one that has answered has an ID, and one
+/// that has answered or is listed with client URLs has started, for good (I9).
 pub fn answered(ledger: &mut Ledger, snapshot: &Snapshot) {
     for (view, answer) in snapshot.answers() {
         let slot = ledger.slots.iter_mut().find(|s| s.machine == view.machine);
@@ -25,6 +25,25 @@ pub fn answered(ledger: &mut Ledger, snapshot: &Snapshot) {
             slot.member_id = Some(answer.member_id.to_string());
             slot.started = true;
         }
+    }
+    let answers = snapshot.answers();
+    let lists = answers.filter_map(|(_, answer)| answer.members.as_ref().ok());
+    for listed in lists
+        .flatten()
+        .filter(|member| !member.client_urls.is_empty())
+    {
+        let mut slots = ledger.slots.iter_mut();
+        if let Some(slot) = slots.find(|slot| is_of(slot, listed)) {
+            slot.started = true;
+        }
+    }
+}
+
+/// A founder that has never answered is known by its name alone.
+fn is_of(slot: &Slot, listed: &ListedMember) -> bool {
+    match &slot.member_id {
+        Some(id) => *id == listed.id.to_string(),
+        None => slot.generation == 0 && slot.machine == listed.name,
     }
 }
 
@@ -122,4 +141,66 @@ pub fn forget_strangers(ledger: &mut Ledger, inventory: &[crate::crd::Machine]) 
     ledger.joins.retain(|join| {
         slots.contains(&join.machine) || inventory.iter().any(|m| m.name == join.machine)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::ClusterId;
+    use crate::membership::{Answer, MemberView};
+
+    /// A founder that started and died before it was asked: its new disk must stay without etcd.
+    #[test]
+    fn a_member_has_started_when_the_others_say_so() {
+        let mut ledger: Ledger = serde_json::from_value(json!({"slots": [
+            {"machine": "cp-1", "generation": 0, "started": false},
+            {"machine": "cp-2", "generation": 0, "started": false},
+            {"machine": "cp-3", "generation": 0, "started": false},
+            {"machine": "cp-4", "generation": 7, "name": "cp-4_7", "memberID": "4",
+             "started": false},
+        ]}))
+        .unwrap();
+        let listed = |id: u64, name: &str, started: bool| ListedMember {
+            id: MemberId(id),
+            name: name.to_owned(),
+            peer_urls: Vec::new(),
+            client_urls: started
+                .then(|| "https://c".to_owned())
+                .into_iter()
+                .collect(),
+            is_learner: false,
+        };
+        let answer = Answer {
+            cluster_id: ClusterId(1),
+            member_id: MemberId(1),
+            leader: Some(MemberId(1)),
+            raft_term: 2,
+            raft_index: 9,
+            raft_applied_index: 9,
+            db_size_bytes: 0,
+            version: String::new(),
+            is_learner: false,
+            errors: Vec::new(),
+            members: Ok(vec![
+                listed(1, "cp-1", true),
+                listed(2, "cp-2", true),
+                listed(3, "cp-3", false),
+                listed(4, "cp-4_7", true),
+            ]),
+        };
+        let view = |machine: &str, answer| MemberView {
+            name: machine.to_owned(),
+            machine: machine.to_owned(),
+            peer_url: String::new(),
+            answer,
+        };
+        let silent = || Err("nothing answers".to_owned());
+        let members = vec![view("cp-1", Ok(answer)), view("cp-2", silent())];
+        answered(&mut ledger, &Snapshot { members });
+        let started: Vec<bool> = ledger.slots.iter().map(|slot| slot.started).collect();
+        assert_eq!(started, [true, true, false, true]);
+        assert_eq!(ledger.slots[1].member_id, None);
+    }
 }
