@@ -140,6 +140,9 @@ fn the_config_of_an_etcd_machine_is_understood() {
     // I9; the revision says nothing of it.
     founding.members[0].started = true;
     founding.state = InitialClusterState::Existing;
+    assert_eq!(revision(&founding), (new.clone(), true));
+    // A founder that nobody has seen start asks the others.
+    founding.members[0].started = false;
     assert_eq!(revision(&founding), (new, true));
 }
 

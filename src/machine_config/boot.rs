@@ -19,10 +19,9 @@ pub(super) const FIRST_BOOT_UNIT: &str = "seedbed-first-boot.service";
 pub(super) const FIRST_BOOT_UNIT_FILE: &str = "/etc/systemd/system/seedbed-first-boot.service";
 
 /// Ends the boot of a member whose folder, `$1`, is empty.
-const REFUSE: &str = "{ rm -f /etc/kubernetes/manifests/etcd.yaml; \
-                      echo \"seedbed: the etcd member of this machine has started before and $1 is \
-                      empty; it is not started on an empty disk, because that can lose acknowledged \
-                      writes\" >&2; exit 1; }";
+const REFUSE: &str = "rm -f /etc/kubernetes/manifests/etcd.yaml; \
+                      echo \"seedbed: $1 is empty, but this etcd member has started before; it is \
+                      not started on an empty disk\" >&2; exit 1";
 
 /// Set-user-ID, set-group-ID and sticky: bits of a mode that Ignition 3.1 does not set.
 pub(super) const SPECIAL_BITS: u32 = 0o7000;
@@ -120,7 +119,7 @@ fn run(contents: &Contents, first: Vec<Command>) -> Vec<Command> {
 /// remembering what it voted for (etcd-membership I9, E4). A new disk means a new member. What it has
 /// promised is in its write-ahead log; the folder beside it is made even by an etcd that refuses to start.
 fn no_amnesia(data_dir: &str) -> Command {
-    let check = format!("test -d \"$1/member/wal\" || {REFUSE}");
+    let check = format!("test -d \"$1/member/wal\" || {{ {REFUSE}; }}");
     program(["/bin/sh", "-c", &check, "sh", data_dir])
 }
 
@@ -128,20 +127,17 @@ fn no_amnesia(data_dir: &str) -> Command {
 /// which must run for it to start at all: a member's client URLs are listed from its first start on.
 /// The list is that of etcd's peer port, which etcd itself asks.
 fn ask_others(founder: &Founder) -> Command {
+    let list = "curl -fgsS --http1.1 --noproxy '*' -m 5 \
+                --cacert $2/ca.crt --cert $2/peer.crt --key $2/peer.key \"$url/members\"";
     let ask = format!(
-        "d=$1 p=$2 n=$3; shift 3; test -d \"$d/member/wal\" && exit; \
-         command -v curl >/dev/null || {{ \
-         echo 'seedbed: curl is missing; the other etcd members cannot be asked' >&2; exit 1; }}; \
-         echo 'seedbed: asks the other etcd members whether this one has started before'; \
-         until test \"$a\"; do for u; do \
-         l=$(curl -fgsS --http1.1 --noproxy '*' -m 5 --cacert $p/ca.crt --cert $p/peer.crt \
-         --key $p/peer.key \"$u/members\") || continue; a=1; \
-         case $l in *'\"name\":\"'\"$n\"'\",\"clientURLs\"'*) set -- \"$d\"; {REFUSE} ;; esac; \
-         done; test \"$a\" || sleep 5; done"
+        "test -d \"$1/member/wal\" || until test \"$asked\"; do curl -V >/dev/null || exit; \
+         for url in $4; do list=$({list}) || continue; asked=1; \
+         case $list in *'\"name\":\"'$3'\",\"clientURLs\"'*) {REFUSE} ;; esac; done; \
+         test \"$asked\" || sleep 5; done"
     );
     let mut argv = argv(["/bin/sh", "-c", &ask, "sh"]);
     argv.extend([&founder.data_dir, &founder.certificates, &founder.name].map(Clone::clone));
-    argv.extend(founder.others.iter().cloned());
+    argv.push(founder.others.join(" "));
     Command::Program(argv)
 }
 
@@ -297,7 +293,7 @@ mod tests {
                 std::os::unix::fs::symlink(format!("/bin/{tool}"), at("bin").join(tool)).unwrap();
             }
             if curl {
-                let curl = "#!/bin/sh\nfor last; do :; done\nexec cat \"$last\" 2>/dev/null\n";
+                let curl = "#!/bin/sh\n[ \"$1\" = -V ] && exit\nfor last; do :; done\nexec cat \"$last\" 2>/dev/null\n";
                 std::fs::write(at("bin/curl"), curl).unwrap();
                 let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
                 std::fs::set_permissions(at("bin/curl"), mode).unwrap();
@@ -322,7 +318,7 @@ mod tests {
         assert!(!run([None, Some(KNOWN)], false, true).0);
         assert!(run([None, Some(KNOWN)], true, true).0, "it has its data");
         let (done, said) = run([Some(UNKNOWN), None], false, false);
-        assert!(!done && said.contains("curl is missing"), "{said}");
+        assert!(!done && said.contains("curl: "), "{said}");
     }
 
     /// I10: runs the real command on a folder with the data of a removed member, and without.

@@ -58,6 +58,7 @@ pub fn all() -> Vec<Case> {
         24 V37 "the list changes while a learner waits for its boot" => "its config follows; it boots" joining::the_list_changes_before_the_first_boot;
         37 V37 "a healthy member is removed by hand" => "joins again under a new ID" identity::a_healthy_member_is_removed_by_hand;
         9 V36 "1 to 3, both machines ready together" => "one learner at a time" joining::two_machines_at_once;
+        "9a" V37 "1 to 3 to 5 to 7 and back, by /scale" => "one step at a time, learners first" joining::up_to_seven_and_back;
         10 V37 "a promotion is done, its reply lost" => "taken for done" operator::a_promotions_reply_is_lost;
         11 V36 "a removal is done, its reply lost" => "taken for done, recorded" operator::a_removals_reply_is_lost;
         12 V37 "an addition is done, the operator killed" => "the next one takes it over" operator::killed_after_an_addition;

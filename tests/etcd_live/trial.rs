@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use seedbed::crd::ControlPlane;
 use serde_json::{Value, json};
@@ -433,6 +433,16 @@ impl<'f> Trial<'f> {
             .patch::<ControlPlane>(NAME, &patch)
             .await
             .map(drop)
+    }
+
+    /// `kubectl scale`.
+    pub async fn scale(&self, replicas: usize) -> Result<()> {
+        self.sight.fault(format!("scale to {replicas}"));
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let objects = self.space.api::<ControlPlane>();
+        let parameters = PatchParams::default();
+        objects.patch_scale(NAME, &parameters, &patch).await?;
+        Ok(())
     }
 
     /// Sets the inventory to the machines of these numbers.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 
-use super::{POLL, Trial};
+use super::{NAME, POLL, Trial};
 use crate::checker::wait_for_list;
 use crate::sight::Listed;
-use crate::user_data;
 
 impl Trial<'_> {
     /// Names of the machines whose members these are; an alien's peer URL.
@@ -214,8 +215,15 @@ impl Trial<'_> {
     pub async fn guarded(&self, machine: &str) -> Result<()> {
         let began = Instant::now();
         loop {
-            let config = user_data::document(&self.user_data(machine, 10).await?);
-            if config.contains("has started before") {
+            let secret = self
+                .space
+                .api::<Secret>()
+                .get(&format!("{NAME}-{machine}"))
+                .await?;
+            if secret
+                .annotations()
+                .contains_key("seedbed.dev/keeps-data-of")
+            {
                 return Ok(());
             }
             ensure!(

@@ -134,6 +134,38 @@ pub async fn two_machines_at_once(trial: &mut Trial<'_>) -> Result<String> {
     Ok("the second was added after the first was promoted".to_owned())
 }
 
+/// 9a
+pub async fn up_to_seven_and_back(trial: &mut Trial<'_>) -> Result<String> {
+    let names: Vec<String> = (1..=7).map(|number| format!("m-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    trial.found(1, 7).await?;
+    let began = Instant::now();
+    let mut before = 1;
+    for size in [3, 5, 7] {
+        trial.scale(size).await?;
+        let (wanted, new) = (&names[..size], &names[before..size]);
+        trial.settled_with(wanted, new, 300).await?;
+        before = size;
+    }
+    let (up, began) = (began.elapsed().as_secs(), Instant::now());
+    for size in [5, 3, 1] {
+        trial.scale(size).await?;
+        trial
+            .until(&format!("{size} voters"), 300, || {
+                trial.voters().len() == size
+            })
+            .await?;
+        let left: Vec<String> = trial.voters().into_iter().collect();
+        trial.settled(&left, 120).await?;
+    }
+    let made = ["AddLearner", "Promote", "Remove"].map(|kind| trial.journal.operations_of(kind));
+    ensure!(made == [6, 6, 6], "{:?}", trial.journal.operations());
+    Ok(format!(
+        "six learners added and promoted in {up} s, six voters removed in {} s, one at a time",
+        began.elapsed().as_secs()
+    ))
+}
+
 /// 24
 pub async fn the_list_changes_before_the_first_boot(trial: &mut Trial<'_>) -> Result<String> {
     trial.found(3, 4).await?;
