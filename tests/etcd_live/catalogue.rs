@@ -76,6 +76,7 @@ pub fn all() -> Vec<Case> {
         28 V37 "one member does not receive from the leader" => "no removal" network::one_way;
         41 V36 "one member answers after 30 s" => "the others are still judged healthy" network::one_member_never_answers;
         43 V37 "one of three founders is late" => "starts under its founding ID" founding::a_late_founder;
+        "43a" V36 "one of three founders never comes, a spare is there" => "removed, the spare takes its place" founding::a_founder_never_comes;
         44 V36 "the ledger is deleted" => "restored or halted, never a new cluster" founding::the_ledger_is_deleted;
         63 V37 "all machines off and on together" => "nothing changed, heals" loss::all_at_once;
         2 V36 "one of three off for less than the timeout" => "nothing changed" loss::one_of_three_comes_back;

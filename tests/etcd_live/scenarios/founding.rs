@@ -31,6 +31,23 @@ pub async fn a_late_founder(trial: &mut Trial<'_>) -> Result<String> {
     Ok("the third joined after 40 s under its founding ID".to_owned())
 }
 
+/// 43a
+pub async fn a_founder_never_comes(trial: &mut Trial<'_>) -> Result<String> {
+    trial.apply(3, 4).await?;
+    trial.space.published(NAME).await?;
+    trial.boot("m-1").await?;
+    trial.boot("m-2").await?;
+    let waited = trial
+        .settled_with(&["m-1", "m-2", "m-4"], &["m-4"], 240)
+        .await?;
+    let founders = trial.journal.latest()["ledger"]["slots"].to_string();
+    ensure!(!founders.contains("m-3"), "{founders}");
+    Ok(format!(
+        "removed, and three voters with the spare {:.0} s after the founding",
+        waited.as_secs_f64()
+    ))
+}
+
 /// 44
 pub async fn the_ledger_is_deleted(trial: &mut Trial<'_>) -> Result<String> {
     trial.found(3, 4).await?;

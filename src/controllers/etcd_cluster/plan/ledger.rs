@@ -11,8 +11,8 @@ use crate::membership::{Departed, Facts, ListedMember, MAX_ATTEMPTS, Snapshot};
 /// Most tombstones that are kept, newest last; the status bounds them.
 const MOST_TOMBSTONES: usize = 1024;
 
-/// Takes in what members say of themselves and of each other: one that has answered has an ID, and one
-/// that has answered or is listed with client URLs has started, for good (I9).
+/// Takes in what members say of themselves and of each other: one that is listed has an ID, and one that has
+/// answered or is listed with client URLs has started, for good (I9).
 pub fn answered(ledger: &mut Ledger, snapshot: &Snapshot) {
     for (view, answer) in snapshot.answers() {
         let slot = ledger.slots.iter_mut().find(|s| s.machine == view.machine);
@@ -28,18 +28,16 @@ pub fn answered(ledger: &mut Ledger, snapshot: &Snapshot) {
     }
     let answers = snapshot.answers();
     let lists = answers.filter_map(|(_, answer)| answer.members.as_ref().ok());
-    for listed in lists
-        .flatten()
-        .filter(|member| !member.client_urls.is_empty())
-    {
+    for listed in lists.flatten() {
         let mut slots = ledger.slots.iter_mut();
         if let Some(slot) = slots.find(|slot| is_of(slot, listed)) {
-            slot.started = true;
+            slot.member_id = Some(listed.id.to_string());
+            slot.started |= !listed.client_urls.is_empty();
         }
     }
 }
 
-/// A founder that has never answered is known by its name alone.
+/// A founder is listed by its name before it has started.
 fn is_of(slot: &Slot, listed: &ListedMember) -> bool {
     match &slot.member_id {
         Some(id) => *id == listed.id.to_string(),
@@ -201,6 +199,11 @@ mod tests {
         answered(&mut ledger, &Snapshot { members });
         let started: Vec<bool> = ledger.slots.iter().map(|slot| slot.started).collect();
         assert_eq!(started, [true, true, false, true]);
-        assert_eq!(ledger.slots[1].member_id, None);
+        let ids: Vec<_> = ledger
+            .slots
+            .iter()
+            .map(|slot| slot.member_id.as_deref())
+            .collect();
+        assert_eq!(ids, ["1", "2", "3", "4"].map(Some));
     }
 }

@@ -399,6 +399,30 @@ fn a_cluster_is_whole_once_no_member_would_start_on_an_empty_disk() {
     );
 }
 
+/// A founder that has never answered has no ID on record. Once it is removed it is gone from the
+/// ledger, too: otherwise `--initial-cluster` of every later member would name it.
+#[test]
+fn a_founder_that_never_started_leaves_no_slot() {
+    let mut world = World::new();
+    let slot = &mut world.cluster["status"]["ledger"]["slots"][2];
+    slot.as_object_mut().unwrap().remove("memberID");
+    slot["started"] = json!(false);
+    world.listed[2].client_urls.clear();
+    world.marks.remove("cp-3");
+    world.silent = vec!["cp-3"];
+    let removal = (0..40).find_map(|_| World::made(&world.round())).unwrap();
+    assert_eq!(removal.kind(), "Remove", "{removal}");
+    world.listed.retain(|member| member.id != MemberId(3));
+    world.round();
+    let ledger = world.object().status.unwrap().ledger.unwrap();
+    assert!(world.pending().is_none());
+    assert_eq!(ledger.tombstones, ["3"]);
+    assert!(
+        ledger.slots.iter().all(|slot| slot.machine != "cp-3"),
+        "{ledger:?}"
+    );
+}
+
 /// etcd that does not run on a machine that does: nothing is done about it, and that is told.
 #[test]
 fn a_member_that_does_not_run_on_a_living_machine_is_told() {
