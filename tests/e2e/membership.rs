@@ -242,9 +242,13 @@ fn release_the_leader(cluster: &Cluster<'_>) -> Result<()> {
         ensure!(certs["data"].is_null(), "{machine} still has its keys");
         Ok(())
     })?;
-    let nodes = cluster.kubectl(&["get", "nodes", "-o", "name"])?;
-    ensure!(!nodes.contains(&format!("node/{machine}\n")), "{nodes}");
-    Ok(())
+    // Its API server has lost its etcd: until the load balancer has noticed, who comes to it waits.
+    wait(MACHINES_LIMIT, || {
+        let list = ["get", "nodes", "-o", "name", "--request-timeout=5s"];
+        let nodes = cluster.kubectl(&list)?;
+        ensure!(!nodes.contains(&format!("node/{machine}\n")), "{nodes}");
+        Ok(())
+    })
 }
 
 #[test]

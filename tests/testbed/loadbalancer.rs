@@ -53,8 +53,8 @@ impl LoadBalancer {
     }
 }
 
-/// haproxy's configuration. A check a second and one good answer, so that bring-up does not wait
-/// for the load balancer; one bad answer takes a backend out and cuts its connections.
+/// haproxy's configuration. A check every half second and one good answer, so that bring-up does not wait
+/// for the load balancer; two bad answers take a backend out.
 fn config(address: Ipv4Addr, port: u16, backends: &[(String, Ipv4Addr)]) -> String {
     let mut text = format!(
         "global
