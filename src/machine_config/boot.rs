@@ -135,10 +135,18 @@ fn ask_others(founder: &Founder) -> Command {
          case $list in *'\"name\":\"'$3'\",\"clientURLs\"'*) {REFUSE} ;; esac; done; \
          test \"$asked\" || sleep 5; done"
     );
-    let mut argv = argv(["/bin/sh", "-c", &ask, "sh"]);
-    argv.extend([&founder.data_dir, &founder.certificates, &founder.name].map(Clone::clone));
-    argv.push(founder.others.join(" "));
-    Command::Program(argv)
+    let (folder, pki) = (&founder.data_dir, &founder.certificates);
+    let others = founder.others.join(" ");
+    program([
+        "/bin/sh",
+        "-c",
+        &ask,
+        "sh",
+        folder,
+        pki,
+        &founder.name,
+        &others,
+    ])
 }
 
 /// A member that has never started begins with an empty folder. What an earlier member of this

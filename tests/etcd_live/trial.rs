@@ -209,10 +209,15 @@ impl<'f> Trial<'f> {
         Ok(())
     }
 
+    /// A ControlPlane whose machine configs are published, before any machine has booted.
+    pub async fn publish(&mut self, replicas: u8, machines: u8) -> Result<()> {
+        self.apply(replicas, machines).await?;
+        self.space.published(NAME).await
+    }
+
     /// A ControlPlane with its machines booted and every founder a healthy voter, under check.
     pub async fn found(&mut self, replicas: u8, machines: u8) -> Result<()> {
-        self.apply(replicas, machines).await?;
-        self.space.published(NAME).await?;
+        self.publish(replicas, machines).await?;
         for number in 1..=replicas {
             self.boot(&format!("m-{number}")).await?;
         }
@@ -257,20 +262,11 @@ impl<'f> Trial<'f> {
 
     /// The user data of a machine once it is published.
     pub async fn user_data(&self, machine: &str, seconds: u64) -> Result<Vec<u8>> {
-        let name = format!("{NAME}-{machine}");
-        let began = Instant::now();
-        loop {
-            let secret = self.space.api::<Secret>().get_opt(&name).await?;
-            let value = secret.and_then(|secret| secret.data?.remove("value"));
-            if let Some(value) = value {
-                return Ok(value.0);
-            }
-            ensure!(
-                began.elapsed() < Duration::from_secs(seconds),
-                "no machine config of {machine} after {seconds} s"
-            );
-            tokio::time::sleep(POLL).await;
-        }
+        let there = |secret: &Secret| value(secret).is_some();
+        let secret = self
+            .machine_config(machine, "a machine config", seconds, there)
+            .await?;
+        Ok(value(&secret).context("no value")?.to_vec())
     }
 
     /// Boots a machine for the first time, or for the first time on an emptied disk, from what is
@@ -305,15 +301,10 @@ impl<'f> Trial<'f> {
 
     /// Waits until another machine config than this one is published.
     pub async fn republished(&self, machine: &str, old: &[u8], seconds: u64) -> Result<()> {
-        let began = Instant::now();
-        while self.user_data(machine, seconds).await? == old {
-            ensure!(
-                began.elapsed() < Duration::from_secs(seconds),
-                "the machine config of {machine} is as it was, after {seconds} s"
-            );
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
+        let other = |secret: &Secret| value(secret).is_some_and(|new| new != old);
+        self.machine_config(machine, "another machine config", seconds, other)
+            .await
+            .map(drop)
     }
 
     /// Like [`Trial::settled`]; boots these machines as soon as their configs are published.
@@ -365,20 +356,7 @@ impl<'f> Trial<'f> {
     pub async fn secret_names(&self, machine: &str) -> Result<Option<String>> {
         let name = format!("{NAME}-{machine}");
         let secret = self.space.api::<Secret>().get_opt(&name).await?;
-        let Some(value) = secret.and_then(|secret| secret.data?.remove("value")) else {
-            return Ok(None);
-        };
-        let config = user_data::parse(&value.0);
-        let manifest = config
-            .write_files
-            .iter()
-            .find(|file| file.path == "/etc/kubernetes/manifests/etcd.yaml")
-            .context("no etcd manifest")?;
-        let text = String::from_utf8(manifest.bytes())?;
-        let name = text
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("- --name="));
-        Ok(name.map(str::to_owned))
+        secret.map_or(Ok(None), |secret| member_of(&secret))
     }
 
     fn under_check(&mut self, host: &Host) -> Result<()> {
@@ -539,4 +517,27 @@ impl<'f> Trial<'f> {
         }
         text
     }
+}
+
+/// The user data in a machine-config Secret.
+fn value(secret: &Secret) -> Option<&[u8]> {
+    Some(&secret.data.as_ref()?.get("value")?.0)
+}
+
+/// The member that a machine-config Secret is for; `None` without user data.
+pub fn member_of(secret: &Secret) -> Result<Option<String>> {
+    let Some(value) = value(secret) else {
+        return Ok(None);
+    };
+    let config = user_data::parse(value);
+    let manifest = config
+        .write_files
+        .iter()
+        .find(|file| file.path == "/etc/kubernetes/manifests/etcd.yaml")
+        .context("no etcd manifest")?;
+    let text = String::from_utf8(manifest.bytes())?;
+    let name = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("- --name="));
+    Ok(name.map(str::to_owned))
 }

@@ -213,22 +213,32 @@ impl Trial<'_> {
 
     /// Waits until the config of a founder is that of a member that has started.
     pub async fn guarded(&self, machine: &str) -> Result<()> {
-        let began = Instant::now();
+        let keeps = |secret: &Secret| {
+            let annotations = secret.annotations();
+            annotations.contains_key("seedbed.dev/keeps-data-of")
+        };
+        self.machine_config(machine, "a config that keeps its data", 60, keeps)
+            .await
+            .map(drop)
+    }
+
+    /// Waits until the machine-config Secret is there and as wanted.
+    pub async fn machine_config(
+        &self,
+        machine: &str,
+        what: &str,
+        seconds: u64,
+        wanted: impl Fn(&Secret) -> bool,
+    ) -> Result<Secret> {
+        let (name, began) = (format!("{NAME}-{machine}"), Instant::now());
         loop {
-            let secret = self
-                .space
-                .api::<Secret>()
-                .get(&format!("{NAME}-{machine}"))
-                .await?;
-            if secret
-                .annotations()
-                .contains_key("seedbed.dev/keeps-data-of")
-            {
-                return Ok(());
+            let secret = self.space.api::<Secret>().get_opt(&name).await?;
+            if let Some(secret) = secret.filter(&wanted) {
+                return Ok(secret);
             }
             ensure!(
-                began.elapsed() < Duration::from_secs(60),
-                "the config of {machine} would start its member on an empty disk"
+                began.elapsed() < Duration::from_secs(seconds),
+                "not {what} of {machine} after {seconds} s"
             );
             tokio::time::sleep(POLL).await;
         }

@@ -9,8 +9,7 @@ use crate::trial::{NAME, Trial};
 
 /// 43
 pub async fn a_late_founder(trial: &mut Trial<'_>) -> Result<String> {
-    trial.apply(3, 3).await?;
-    trial.space.published(NAME).await?;
+    trial.publish(3, 3).await?;
     let founding = trial.user_data("m-3", 10).await?;
     trial.boot("m-1").await?;
     trial.boot("m-2").await?;
@@ -33,8 +32,7 @@ pub async fn a_late_founder(trial: &mut Trial<'_>) -> Result<String> {
 
 /// 43a
 pub async fn a_founder_never_comes(trial: &mut Trial<'_>) -> Result<String> {
-    trial.apply(3, 4).await?;
-    trial.space.published(NAME).await?;
+    trial.publish(3, 4).await?;
     trial.boot("m-1").await?;
     trial.boot("m-2").await?;
     let waited = trial

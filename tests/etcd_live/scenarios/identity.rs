@@ -1,15 +1,14 @@
 //! Disks that are empty, swapped or old, and members that nobody expects.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
 use seedbed::crd::ControlPlane;
 use serde_json::json;
 
 use super::{THREE, nothing_changed};
 use crate::checker::with_client;
 use crate::host::swap_data;
-use crate::trial::{NAME, Trial};
+use crate::trial::{NAME, Trial, member_of};
 
 /// Where members are that can be asked.
 fn voters_at(trial: &Trial<'_>) -> std::collections::BTreeSet<std::net::Ipv4Addr> {
@@ -32,6 +31,18 @@ async fn imaged_anew(trial: &mut Trial<'_>, machine: &str) -> Result<()> {
         .await
 }
 
+/// Somebody says that a machine's disk is given up.
+async fn announce(trial: &Trial<'_>, machine: &str) -> Result<()> {
+    let said = format!("{machine} announced as imaged anew");
+    trial.sight.fault(said);
+    let announced = json!({"metadata": {"annotations": {"seedbed.dev/reimaged": machine}}});
+    trial
+        .space
+        .patch::<ControlPlane>(NAME, &announced)
+        .await
+        .map(drop)
+}
+
 /// Waits for the machine's new member, and boots it from its new config.
 async fn joins_again(trial: &mut Trial<'_>, machine: &str, old: u64) -> Result<()> {
     trial
@@ -41,18 +52,13 @@ async fn joins_again(trial: &mut Trial<'_>, machine: &str, old: u64) -> Result<(
         .until("a new member", 120, || !trial.learners().is_empty())
         .await?;
     // Founders are called like their machines, later members never.
-    let began = Instant::now();
-    while trial
-        .secret_names(machine)
-        .await?
-        .is_none_or(|name| name == machine)
-    {
-        ensure!(
-            began.elapsed() < Duration::from_secs(60),
-            "no config for it"
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let later = |secret: &Secret| {
+        let name = member_of(secret).ok().flatten();
+        name.is_some_and(|name| name != machine)
+    };
+    trial
+        .machine_config(machine, "the new member's config", 60, later)
+        .await?;
     trial.wipe(machine)?;
     trial.boot(machine).await?;
     trial.settled(&THREE, 120).await?;
@@ -79,8 +85,7 @@ async fn all_founders_answer(trial: &Trial<'_>) -> Result<()> {
 
 /// 18a
 pub async fn a_founder_that_nobody_saw_is_wiped(trial: &mut Trial<'_>) -> Result<String> {
-    trial.apply(3, 3).await?;
-    trial.space.published(NAME).await?;
+    trial.publish(3, 3).await?;
     let first = trial.user_data("m-3", 10).await?;
     trial.boot("m-1").await?;
     trial.boot("m-2").await?;
@@ -98,8 +103,7 @@ pub async fn a_founder_that_nobody_saw_is_wiped(trial: &mut Trial<'_>) -> Result
 
 /// 18b
 pub async fn a_founder_is_wiped_before_anybody_was_seen(trial: &mut Trial<'_>) -> Result<String> {
-    trial.apply(3, 3).await?;
-    trial.space.published(NAME).await?;
+    trial.publish(3, 3).await?;
     trial.kill_operator().await?;
     for machine in THREE {
         trial.boot(machine).await?;
@@ -119,8 +123,7 @@ pub async fn a_founder_is_wiped_before_anybody_was_seen(trial: &mut Trial<'_>) -
         .await?;
     trial.start_operator("one").await?;
     trial.says("EtcdHealthy", "False", &wiped, 60).await?;
-    let announced = json!({"metadata": {"annotations": {"seedbed.dev/reimaged": wiped}}});
-    trial.space.patch::<ControlPlane>(NAME, &announced).await?;
+    announce(trial, &wiped).await?;
     joins_again(trial, &wiped, old).await?;
     Ok("its etcd refused; announced, it joined under a new ID".to_owned())
 }
@@ -156,11 +159,7 @@ pub async fn a_disk_is_wiped_and_the_leader_changes(trial: &mut Trial<'_>) -> Re
         })
         .await?;
     // From here on it is announced: nothing has to be waited for.
-    trial
-        .sight
-        .fault(format!("{wiped} announced as imaged anew"));
-    let announced = json!({"metadata": {"annotations": {"seedbed.dev/reimaged": wiped}}});
-    trial.space.patch::<ControlPlane>(NAME, &announced).await?;
+    announce(trial, &wiped).await?;
     joins_again(trial, &wiped, old).await?;
     Ok("it did not come back under its old ID; announced, it joined under a new one".to_owned())
 }
